@@ -89,8 +89,9 @@ bench: install ## Measure latency, bursts, their ratio to batches off, and signi
 	@$(BIN)/python -m bench.pipeline $(ARGS)
 
 .PHONY: peers
-peers: install $(PEERS)/.installed ## Compare with what people would use instead, in one run of 25 minutes; needs redis-server.
+peers: install $(PEERS)/.installed ## Compare with what people would use instead, in two runs of 25 minutes, the second over HTTPS; needs redis-server.
 	@$(BIN)/python -m bench.peers $(ARGS)
+	@$(BIN)/python -m bench.peers --tls $(ARGS)
 
 $(PEERS)/.installed: bench/peers/requirements.lock
 	@$(BIN)/python -m venv --clear $(PEERS)

@@ -21,6 +21,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
+from bench.servers import certificate_for
 from bench.sides import Side
 from bench.stack import Bench
 from bench.works import WORKS, Figures, Work, prepare, sized
@@ -36,9 +37,9 @@ Turns = tuple[list[Figures], list[Figures]]
 async def stacks_of(sides: Sequence[Side], *, tls: bool = False) -> AsyncIterator[list[Bench]]:
     """A prepared stack of each side."""
     async with AsyncExitStack() as stacks:
-        benches = []
+        certificate, benches = stacks.enter_context(certificate_for(tls)), []
         for side in sides:
-            benches.append(await stacks.enter_async_context(side.stack(tls=tls)))
+            benches.append(await stacks.enter_async_context(side.stack(certificate=certificate)))
             await prepare(benches[-1])
         yield benches
 

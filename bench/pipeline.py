@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import psutil
 
+from bench.servers import certificate_for
 from bench.stack import SETTLE_SECONDS, Bench, bench_stack
 
 RESULTS = Path(__file__).parent / "results"
@@ -66,6 +67,16 @@ async def burst_once(bench: Bench, events: int, subscriptions: int, name: str = 
     }
 
 
+async def burst_by_https(events: int, rounds: int) -> dict[str, Any]:
+    """Bursts to one subscription of a stack that delivers by HTTPS."""
+    with certificate_for(tls=True) as certificate:
+        async with bench_stack(certificate=certificate) as bench:
+            await bench.subscribe(EVENT, "/0")
+            await warm_up(bench, 1)
+            found = [await burst_once(bench, events, 1) for _ in range(rounds)]
+    return {"events": events, "rounds": found, "per_second_median": median(one["per_second"] for one in found)}
+
+
 async def burst(events: int, subscriptions: int, rounds: int) -> dict[str, Any]:
     """Rounds with batches, and beside them the same events with batches off (fewer rounds: it is far slower)."""
     figures: dict[str, Any] = {"events": events, "subscriptions": subscriptions}
@@ -87,12 +98,13 @@ async def burst(events: int, subscriptions: int, rounds: int) -> dict[str, Any]:
     return figures
 
 
-async def idle(events: int, rate: float) -> dict[str, Any]:
+async def idle(events: int, rate: float, *, tls: bool = False) -> dict[str, Any]:
     """One event at a time, evenly spaced: the latency when nothing else is to do."""
-    async with bench_stack() as bench:
-        await bench.subscribe(EVENT, "/idle")
-        await warm_up(bench, 1)
-        return {"events": events, "rate": rate} | await idle_once(bench, events, rate)
+    with certificate_for(tls) as certificate:
+        async with bench_stack(certificate=certificate) as bench:
+            await bench.subscribe(EVENT, "/idle")
+            await warm_up(bench, 1)
+            return {"events": events, "rate": rate} | await idle_once(bench, events, rate)
 
 
 async def idle_once(bench: Bench, events: int, rate: float) -> dict[str, Any]:
@@ -147,7 +159,9 @@ def machine() -> dict[str, Any]:
 
 SCENARIOS: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
     "idle": lambda: idle(200, 20),
+    "idle-https": lambda: idle(200, 20, tls=True),
     "burst-1": lambda: burst(10_000, 1, 5),
+    "burst-https": lambda: burst_by_https(10_000, 5),
     "burst-5": lambda: burst(2_000, 5, 5),
     "signing": lambda: signing(10_000, 6),
 }

@@ -1,4 +1,7 @@
-"""The comparison with others as picture and table in docs/performance.md: `python -m bench.plots`."""
+"""The comparison with others and the cost of HTTPS in docs/performance.md: `python -m bench.plots`.
+
+A part of the page whose figures nobody has taken yet is not there.
+"""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +15,8 @@ from bench.pipeline import RESULTS
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, PICTURE = DOCS / "performance.md", DOCS / "peers.svg"
-MARKS = ("<!-- peers -->", "<!-- end of peers -->")
+OF_HTTPS = ("idle", "idle-https", "burst-1", "burst-https", "handshakes")
+"""Figures of which the part about HTTPS is made."""
 
 WIDTH, LABELS, NUMBERS = 860, 220, 70
 """Of the picture, of its names on the left, and of the figures behind the longest bar; in pixels."""
@@ -53,7 +57,7 @@ def picture(figures: Figures) -> str:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The picture and the same in figures."""
+    """The figures as a table, over http with the picture."""
     lines = [
         "| | deliveries/s at 1 subscription | at 5 | CPU s per 1,000 at 1 | at 5 | idle p50 ms | p99 |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -70,21 +74,65 @@ def markdown(result: Mapping[str, Any]) -> str:
     where = (
         f"{machine['cores']} cores, Python {machine['python']}, {machine['at'][:10]}, load {machine['load_before']:.1f}"
     )
-    table = "\n".join(lines)
-    return (
-        f"![Deliveries a second of everybody, as in the table]({PICTURE.name})\n\n"
-        f"Medians of {result['rounds']} rounds (least–most); {where} before.\n\n{table}"
+    tls = result.get("tls")
+    head = (
+        "The same over HTTPS, everybody with the same certificate.\n\n"
+        if tls
+        else f"![Deliveries a second of everybody, as in the table]({PICTURE.name})\n\n"
     )
+    return "\n".join([f"{head}Medians of {result['rounds']} rounds (least–most); {where} before.\n", *lines])
+
+
+def https(kept: Figures) -> str:
+    """What HTTPS costs: idle latency and bursts of a whole stack, and single requests."""
+    idle = {name: "p50 {p50_ms:.1f} ms, p99 {p99_ms:.0f} ms".format_map(kept[name]) for name in ("idle", "idle-https")}
+    bursts = {name: f"{kept[name]['per_second_median']:,.0f}/s" for name in ("burst-1", "burst-https")}
+    lines = [
+        "| by `python -m bench.pipeline` | http | HTTPS |",
+        "| --- | --- | --- |",
+        f"| `idle`, `idle-https` | {idle['idle']} | {idle['idle-https']} |",
+        f"| `burst-1`, `burst-https` | {bursts['burst-1']} | {bursts['burst-https']} |",
+        "\nSingle requests of the worker's HTTP client, one after the other (`python -m bench.handshakes`):\n",
+        "| a request by | p50 ms | p99 ms | CPU of the sender, ms | of the receiver, ms |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for one in kept["handshakes"]["kinds"].values():
+        figures = " | ".join(f"{one[name]:.2f}" for name in ("p50_ms", "p99_ms", "sender_cpu_ms", "receiver_cpu_ms"))
+        lines.append(f"| {one['title']} | {figures} |")
+    return "\n".join(lines)
+
+
+def parts() -> dict[str, str]:
+    """The text of each part whose figures are there."""
+    kept = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("*.json")}
+    found = {
+        part: markdown(kept[name])
+        for part, name in (("peers", "peers"), ("peers by HTTPS", "peers-https"))
+        if name in kept
+    }
+    if all(name in kept for name in OF_HTTPS):
+        found["HTTPS"] = https({name: kept[name]["figures"] for name in OF_HTTPS})
+    return found
+
+
+def placed(page: str, part: str, text: str) -> str:
+    """The page with this text in its part, which is made at the end if it is missing."""
+    begin, end = f"<!-- {part} -->", f"<!-- end of {part} -->"
+    before, mark, rest = page.partition(begin)
+    if not mark:
+        return f"{page}\n{begin}\n\n{text}\n\n{end}\n"
+    return f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}"
 
 
 def main() -> None:
-    """Write both."""
+    """Write the picture and all parts."""
     result = json.loads((RESULTS / "peers.json").read_text())
     PICTURE.write_text(picture(result["figures"]))
-    before, _, rest = PAGE.read_text().partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    PAGE.write_text(f"{before}{MARKS[0]}\n\n{markdown(result)}\n\n{MARKS[1]}{after}")
-    print(f"{PICTURE} and the table in {PAGE} are of {result['machine']['at']}.")
+    page = PAGE.read_text()
+    for part, text in parts().items():
+        page = placed(page, part, text)
+    PAGE.write_text(page)
+    print(f"{PICTURE} is of {result['machine']['at']}; {PAGE} has {', '.join(parts())}.")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """A receiver that only counts, in a process of its own: over 20,000 requests a second on one core.
 
-    python -m bench.receiver PORT [CERTIFICATE]
+    python -m bench.receiver PORT [CERTIFICATE [TICKETS]]
 
-With a PEM file of a certificate and its key it speaks HTTPS.
+With a PEM file of a certificate and its key it speaks HTTPS; with 0 session tickets no connection can be resumed.
 
 Every POST is answered with 200 at once, unless its path says otherwise:
 
@@ -11,6 +11,7 @@ Every POST is answered with 200 at once, unless its path says otherwise:
     /tenth/503    that status the first time a message comes, of every tenth message
     /slow/10      200 after so many seconds
     /hang         no answer
+    /close        200 and the end of the connection
     /many         200, counted and not remembered: for more requests than fit into memory
 
 `POST /reset` forgets everything. `GET /count` answers the number of successful requests, at no cost, and `GET /failed`
@@ -32,6 +33,7 @@ from typing import cast
 import uvloop
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+CLOSING_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 MESSAGE_ID = re.compile(rb'"messageId":"([^"]+)"')
 CREATED_AT = re.compile(rb'"createdAt":"([^"]+)"')
 CONTENT_LENGTH = b"\r\ncontent-length:"
@@ -148,6 +150,11 @@ class Connection(asyncio.Protocol):
             return
         elif kind == b"many":
             counts.unremembered += 1
+        elif kind == b"close":
+            counts.unremembered += 1
+            self._transport.write(CLOSING_ANSWER)
+            self._transport.close()
+            return
         elif kind == b"fail" or (kind in FAILING_AT_FIRST and counts.fails_at_first(body, FAILING_AT_FIRST[kind])):
             counts.failed += 1
             self._transport.write(b"HTTP/1.1 %s Failed\r\nContent-Length: 0\r\n\r\n" % rest[0][:3])
@@ -179,12 +186,13 @@ class Server:
             return json.dumps(self.counts.failed).encode()
         return json.dumps(self.counts.retries() if target == b"/retries" else self.counts.stats()).encode()
 
-    async def serve(self, port: int, certificate: str | None = None) -> None:
+    async def serve(self, port: int, certificate: str | None = None, tickets: str = "2") -> None:
         """Receive until terminated."""
         tls = None
         if certificate is not None:
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             tls.load_cert_chain(certificate)
+            tls.num_tickets = int(tickets)
         server = await asyncio.get_running_loop().create_server(lambda: Connection(self), "127.0.0.1", port, ssl=tls)
         await server.serve_forever()
 

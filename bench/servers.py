@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -110,10 +111,23 @@ class Certificate:
         return made
 
 
+def trusting(certificate: Certificate | None) -> ssl.SSLContext | bool:
+    """What a client of the receiver verifies."""
+    return True if certificate is None else ssl.create_default_context(cafile=certificate.authority)
+
+
+@contextmanager
+def certificate_for(tls: bool) -> Iterator[Certificate | None]:
+    """A certificate if HTTPS is wanted, removed at the end."""
+    with data_directory("certificate") as directory:
+        yield Certificate.make(directory) if tls else None
+
+
 @asynccontextmanager
-async def receiver(certificate: Path | None = None) -> AsyncIterator[tuple[str, int]]:
-    """Root address and process of a receiver. `certificate`: a PEM file with its key, for HTTPS."""
-    port, tls = free_port(), [] if certificate is None else [str(certificate)]
+async def receiver(certificate: Path | None = None, *, tickets: bool = True) -> AsyncIterator[tuple[str, int]]:
+    """Root address and process of a receiver. `certificate`: a PEM file with its key, for HTTPS; without `tickets` no
+    session can be resumed."""
+    port, tls = free_port(), [] if certificate is None else [str(certificate), *(["0"] if not tickets else [])]
     process = subprocess.Popen([sys.executable, "-m", "bench.receiver", str(port), *tls])
     try:
         async with asyncio.timeout(START_SECONDS):

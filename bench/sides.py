@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.servers import Certificate
 from bench.stack import PROGRAM, Bench, bench_stack
 from settings import Settings
 
@@ -41,10 +42,10 @@ class Side:
         return cls(text or "as it is", program, settings)
 
     def stack(
-        self, settings: Mapping[str, str] | None = None, *, tls: bool = False
+        self, settings: Mapping[str, str] | None = None, *, certificate: Certificate | None = None
     ) -> AbstractAsyncContextManager[Bench]:
-        """A stack of this side; the side's own settings win over these. `tls`: its receiver speaks HTTPS."""
-        return bench_stack(dict(settings or {}) | self.settings, self.program, tls=tls)
+        """A stack of this side; its own settings win over these. With a certificate its receiver speaks HTTPS."""
+        return bench_stack(dict(settings or {}) | self.settings, self.program, certificate=certificate)
 
 
 def add_side_argument(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import ssl
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ import httpx
 import psutil
 
 from bench.deployment import deployment
-from bench.servers import Certificate, data_directory, receiver
+from bench.servers import Certificate, data_directory, receiver, trusting
 from bench.temporal_server import RunningTemporal
 
 PROGRAM = Path(sys.executable).parent / "loyalty-webhooks"
@@ -133,11 +132,11 @@ class Bench:
 
 @asynccontextmanager
 async def bench_stack(
-    environment: Mapping[str, str] | None = None, program: Path = PROGRAM, *, tls: bool = False
+    environment: Mapping[str, str] | None = None, program: Path = PROGRAM, *, certificate: Certificate | None = None
 ) -> AsyncIterator[Bench]:
     """Start the stack with these settings and a receiver; stop both and delete the data afterwards, also when the
     measurement is asked to stop (SIGTERM): a stack that is left would slow down whatever is measured next.
-    `tls`: the receiver is reached by HTTPS, with a certificate of an authority that the stack trusts.
+    `certificate`: the receiver is reached by HTTPS, and the stack trusts the authority.
 
     The stack is the one of `up`, unless the environment names a Temporal server that runs already (`temporal_server`).
     """
@@ -145,7 +144,6 @@ async def bench_stack(
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, measuring.cancel)
     temporal = RunningTemporal.from_environment()
     with data_directory("bench") as directory:
-        certificate = Certificate.make(directory) if tls else None
         trust = {"CA_BUNDLE": str(certificate.authority)} if certificate else {}
         environment = trust | dict(environment or {})
         starting: AbstractAsyncContextManager[dict[str, Any]] = (
@@ -157,13 +155,9 @@ async def bench_stack(
             receiver(certificate.with_key if certificate else None) as (receiver_url, receiver_pid),
             starting as facts,
             httpx.AsyncClient(base_url=facts["api"], headers={"X-AUTH-TOKEN": facts["api_key"]}, timeout=60) as api,
-            httpx.AsyncClient(base_url=receiver_url, timeout=60, verify=_trusting(certificate)) as counter,
+            httpx.AsyncClient(base_url=receiver_url, timeout=60, verify=trusting(certificate)) as counter,
         ):
             yield Bench(facts, facts.pop("pids"), api, counter, receiver_url, receiver_pid, directory)
-
-
-def _trusting(certificate: Certificate | None) -> ssl.SSLContext | bool:
-    return True if certificate is None else ssl.create_default_context(cafile=certificate.authority)
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Ours beside what people would use instead: the same work on the same machine in the same run, in turn.
 
-    make peers                                       what peers run on, once (redis-server by apt), then the whole run
+    make peers                                       what peers run on, once (redis-server by apt), then both runs
+    python -m bench.peers --tls                      the run over HTTPS, everybody with the same certificate
     python -m bench.peers --only ours taskiq         two of them
     python -m bench.peers --rounds 1 --events 0.2    a look at whether all of it runs
 
@@ -28,9 +29,12 @@ from bench.peers.lineup import EVERYBODY, OURS, Contestant
 from bench.peers.servers import redis_server
 from bench.peers.table import summary, table, verdicts
 from bench.pipeline import RESULTS, machine
+from bench.servers import Certificate, certificate_for
 
 
-async def compare(contestants: Sequence[Contestant], rounds: int, share: float) -> dict[str, list[dict[str, Any]]]:
+async def compare(
+    contestants: Sequence[Contestant], rounds: int, share: float, certificate: Certificate | None
+) -> dict[str, list[dict[str, Any]]]:
     """Every turn's figures, by contestant."""
     turns: dict[str, list[dict[str, Any]]] = {one.name: [] for one in contestants}
     columns = (TextColumn("{task.description:<46}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -43,7 +47,7 @@ async def compare(contestants: Sequence[Contestant], rounds: int, share: float) 
                     progress.update(bar, description=f"round {number}: {one.title}: {doing}")
 
                 try:
-                    turns[one.name].append(await turn(one, share, say))
+                    turns[one.name].append(await turn(one, share, say, certificate))
                 except Exception as error:
                     raise RuntimeError(f"{one.title} failed in round {number}") from error
                 progress.advance(bar)
@@ -59,7 +63,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[one.name for one in EVERYBODY], metavar="NAME",
                         help=f"of {', '.join(one.name for one in EVERYBODY)}")  # fmt: skip
     parser.add_argument("--events", type=float, default=1.0, metavar="SHARE", help="of the usual number, as in 0.2")
-    parser.add_argument("--output", type=Path, default=RESULTS / "peers.json", help="where the figures go, as JSON")
+    parser.add_argument("--tls", action="store_true", help="deliver by HTTPS")
+    parser.add_argument("--output", type=Path, help="where the figures go, as JSON (bench/results/)")
     arguments = parser.parse_args()
     contestants = [one for one in EVERYBODY if not arguments.only or one.name in arguments.only]
     if not PEERS_PYTHON.exists():
@@ -67,19 +72,21 @@ def main() -> None:
     if any("redis" in one.servers for one in contestants):
         redis_server()
     before, began = machine(), time.monotonic()
-    turns = asyncio.run(compare(contestants, arguments.rounds, arguments.events))
+    with certificate_for(arguments.tls) as certificate:
+        turns = asyncio.run(compare(contestants, arguments.rounds, arguments.events, certificate))
     figures = {one.name: summary(one, turns[one.name]) for one in contestants}
     took = round(time.monotonic() - began)
-    result = {"machine": before, "rounds": arguments.rounds, "took_seconds": took, "figures": figures, "turns": turns}
-    arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+    facts = {"machine": before, "tls": arguments.tls, "rounds": arguments.rounds, "took_seconds": took}
+    output = arguments.output or RESULTS / f"peers{'-https' if arguments.tls else ''}.json"
+    output.write_text(json.dumps(facts | {"figures": figures, "turns": turns}, indent=1) + "\n")
     console = Console(width=150)
     console.print(table(figures))
     if OURS.name in figures:
-        for line in verdicts(figures):
+        for line in verdicts(figures, tls=arguments.tls):
             console.print(line)
     console.print(f"{arguments.rounds} rounds in {took} s; median turn "
                   f"{statistics.median(one['took_seconds'] for all_ in turns.values() for one in all_):.0f} s; "
-                  f"figures in {arguments.output}")  # fmt: skip
+                  f"figures in {output}")  # fmt: skip
 
 
 if __name__ == "__main__":

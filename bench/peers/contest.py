@@ -17,8 +17,8 @@ import httpx
 
 from bench.peers.lineup import Contestant
 from bench.peers.servers import servers
-from bench.peers.work import EVENT_NAMES, RECEIVER_VARIABLE, paths
-from bench.servers import receiver
+from bench.peers.work import AUTHORITY_VARIABLE, EVENT_NAMES, RECEIVER_VARIABLE, paths
+from bench.servers import Certificate, receiver, trusting
 from bench.stack import SETTLE_SECONDS, bench_stack, tree_cpu_seconds, until_received
 
 ROOT = Path(__file__).parents[2]
@@ -102,12 +102,15 @@ async def _end(process: Process) -> None:
 
 
 @asynccontextmanager
-async def _peer(peer: Contestant) -> AsyncIterator[Running]:
+async def _peer(peer: Contestant, certificate: Certificate | None) -> AsyncIterator[Running]:
     """A peer with its servers."""
     async with AsyncExitStack() as stack:
-        address, receiver_pid = await stack.enter_async_context(receiver())
+        with_key = certificate.with_key if certificate else None
+        address, receiver_pid = await stack.enter_async_context(receiver(with_key))
         started = await stack.enter_async_context(servers(peer.servers))
         environment = {RECEIVER_VARIABLE: address}
+        if certificate is not None:
+            environment[AUTHORITY_VARIABLE] = str(certificate.authority)
         for server in started:
             environment |= server.environment
         if peer.prepare:
@@ -118,15 +121,17 @@ async def _peer(peer: Contestant) -> AsyncIterator[Running]:
         stack.push_async_callback(_end, worker)
         emitter = await _emitter(peer.module, environment)
         stack.push_async_callback(_end, emitter)
-        client = await stack.enter_async_context(httpx.AsyncClient(base_url=address, timeout=60))
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=address, timeout=60, verify=trusting(certificate))
+        )
         pids = [receiver_pid, worker.pid, emitter.pid, *(server.pid for server in started)]
         yield Running(emitter, client, pids)
 
 
 @asynccontextmanager
-async def _ours(contestant: Contestant) -> AsyncIterator[Running]:
+async def _ours(contestant: Contestant, certificate: Certificate | None) -> AsyncIterator[Running]:
     """Our stack as `loyalty-webhooks up` starts it."""
-    async with bench_stack() as bench:
+    async with bench_stack(certificate=certificate) as bench:
         for name in EVENT_NAMES.values():
             for path in paths(name):
                 await bench.subscribe(name, path)
@@ -174,12 +179,15 @@ async def _idle(running: Running) -> dict[str, Any]:
     return {key: stats[key] for key in ("p50_ms", "p99_ms", "max_ms")}
 
 
-async def turn(contestant: Contestant, share: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """One turn. `share` of the usual number of deliveries; `say` is told what is being done."""
-    begin: Callable[[Contestant], Any] = _peer if contestant.worker else _ours
+async def turn(
+    contestant: Contestant, share: float, say: Callable[[str], None], certificate: Certificate | None
+) -> dict[str, Any]:
+    """One turn. `share` of the usual number of deliveries; `say` is told what is being done. With a certificate the
+    receiver speaks HTTPS."""
+    begin: Callable[[Contestant, Certificate | None], Any] = _peer if contestant.worker else _ours
     began = time.monotonic()
     say("starting")
-    async with begin(contestant) as running:
+    async with begin(contestant, certificate) as running:
         await _warm_up(running)
         figures: dict[str, Any] = {}
         for (subscriptions, _), deliveries in zip(EVENT_NAMES.items(), contestant.deliveries, strict=True):

@@ -1,13 +1,14 @@
 """Posting a delivery: over aiohttp in a coroutine, over urllib3 in a thread. Anything but 2xx raises."""
 
 import os
+import ssl
 import threading
 from collections.abc import Mapping
 
 import aiohttp
 import urllib3
 
-from bench.peers.work import request_of
+from bench.peers.work import AUTHORITY_VARIABLE, request_of
 
 CONNECTIONS = 64
 """Kept open to the receiver by one process."""
@@ -35,7 +36,8 @@ class ThreadSender:
     def _own_pool(self) -> urllib3.PoolManager:
         if self._pid != os.getpid():
             with self._lock:
-                self._pool, self._pid = urllib3.PoolManager(maxsize=CONNECTIONS), os.getpid()
+                authority = os.environ.get(AUTHORITY_VARIABLE)
+                self._pool, self._pid = urllib3.PoolManager(maxsize=CONNECTIONS, ca_certs=authority), os.getpid()
         if self._pool is None:
             raise RuntimeError("no connections")
         return self._pool
@@ -51,8 +53,9 @@ class LoopSender:
         """One delivery, from body to answer."""
         url, headers, body = request_of(event, subscription_id)
         if self._session is None:
+            tls = ssl.create_default_context(cafile=os.environ.get(AUTHORITY_VARIABLE))
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS),
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=tls),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
             )

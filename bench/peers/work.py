@@ -31,6 +31,9 @@ SECRET = format_secret(bytes(range(32)))
 RECEIVER_VARIABLE = "BENCH_RECEIVER"
 """Environment variable with the receiver's root address."""
 
+AUTHORITY_VARIABLE = "BENCH_AUTHORITY"
+"""Environment variable with the PEM file of the authority of its certificate, for HTTPS."""
+
 
 @dataclass(frozen=True, slots=True)
 class Subscription:

@@ -30,6 +30,14 @@ def test_what_is_not_held_is_said() -> None:
     assert said["CPU s per 1,000, 5 subscriptions"] == "holds"
 
 
+def test_by_https_other_ratios_are_wanted() -> None:
+    figures = {OURS.name: summary(OURS, turns(1500))} | {one.name: summary(one, turns(1000)) for one in PEERS}
+    http, by_https = verdicts(figures), verdicts(figures, tls=True)
+    assert "holds  times taskiq, 1 subscription: 1.50 (at least 1.3)" in http
+    assert "FAILS  times taskiq, 1 subscription: 1.50 (at least 1.6)" in by_https
+    assert "holds  times bare, 5 subscriptions: 1.50 (at least 0.8)" in by_https
+
+
 def test_one_that_did_not_take_part_is_not_judged() -> None:
     figures = {OURS.name: summary(OURS, turns(1200))}
     assert not any("times" in line for line in verdicts(figures))

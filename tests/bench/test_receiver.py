@@ -1,5 +1,6 @@
 """The receiver of measurements fails the messages that its paths say, and reports their retries."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bench import handshakes
 from bench.servers import Certificate, receiver
 
 
@@ -58,3 +60,21 @@ async def test_with_a_certificate_it_speaks_https(tmp_path: Path) -> None:
         assert await post(client, "/plain", "x") == 200
         assert (await client.get("/count")).json() == 1
     assert url.startswith("https://")
+
+
+async def test_a_request_to_each_kind_of_connection_is_measured() -> None:
+    found = (await handshakes.run(count=5, rounds=1))["kinds"]
+    assert list(found) == list(handshakes.KINDS)
+    assert all(one["p50_ms"] > 0 for one in found.values())
+
+
+@pytest.mark.parametrize("tickets", [True, False])
+async def test_a_session_can_be_resumed_unless_the_receiver_gives_no_tickets(tmp_path: Path, tickets: bool) -> None:
+    certificate = Certificate.make(tmp_path)
+    tls = ssl.create_default_context(cafile=certificate.authority)
+    async with receiver(certificate.with_key, tickets=tickets) as (url, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), ssl=tls)
+        writer.write(b"POST /close HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        assert b"Connection: close" in await reader.read()
+        assert writer.get_extra_info("ssl_object").session.has_ticket == tickets
+        writer.close()
