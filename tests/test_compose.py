@@ -17,6 +17,7 @@ import yaml
 from sqlalchemy.engine import make_url
 
 import cli
+from commands.configuration import OPEN_FILES
 from local.postgres import own_programs
 from settings import Settings
 from storage.database import Database
@@ -184,6 +185,11 @@ def test_our_containers_may_do_little(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert "user" not in service
     assert re.search(r"^USER [1-9]\d*$", DOCKERFILE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_our_containers_may_open_as_many_files_as_our_processes_ask_for(name: str) -> None:
+    assert OWN[name]["ulimits"]["nofile"] == {"soft": OPEN_FILES, "hard": OPEN_FILES}
 
 
 def test_every_service_waits_for_what_it_needs_to_be_done_or_well() -> None:

@@ -109,6 +109,16 @@ async def test_an_announced_idle_time_has_a_limit(monkeypatch: pytest.MonkeyPatc
         assert receiver.connections == 2
 
 
+async def test_the_oldest_idle_connection_makes_way_for_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "IDLE_SHARE", 2 / resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    async with AsyncExitStack() as opened:
+        receivers = [await opened.enter_async_context(Receiver()) for _ in range(3)]
+        sender = await opened.enter_async_context(local_sender())
+        for receiver in [*receivers, *reversed(receivers)]:
+            assert (await sender.send(request_to(receiver.url()))).status_code == 200
+        assert [receiver.connections for receiver in receivers] == [2, 1, 1]
+
+
 SEND_TO_MANY = """
 import asyncio, collections, sys
 import uvloop
