@@ -251,7 +251,9 @@ class Dispatcher:
         if not isinstance(request, OutgoingRequest):
             return request, None
         digest = body_sha256(request.body)
-        return await self.sender.send(request), digest
+        result = await self.sender.send(request)
+        result.signed_at = request.signed_at
+        return result, digest
 
     def _observe_lag(self, delivery: OpenDelivery) -> None:
         """Observe the time from acceptance to this attempt, if it is a first attempt that was never held."""

@@ -97,6 +97,7 @@ def outcome_of(
         workflow_id=drain_workflow_id(delivery.subscription.id) if step.status == DeliveryStatus.HELD else None,
         holds_group=delivery.subscription.holds_group and not delivery.is_test,
         retry_after_seconds=result.retry_after_seconds if result is not None else None,
+        signed_at=result.signed_at if result is not None else None,
     )
 
 

@@ -53,6 +53,7 @@ class RequestBuilder:
         message_id, request_id = str(delivery.message_id), str(delivery.request_id)
         headers: list[tuple[str, str]] = [(TEST_HEADER, "true")] if delivery.is_test else []
         redact: list[str] = []
+        signed_at: int | None = None
         if delivery.sealed_data is not None:
             event = replace(event, data_text=self._sealer.open(delivery.sealed_data))
             redact += secrets_in(CATALOGUE[event.name], parse(event.data_text.encode()))
@@ -68,12 +69,13 @@ class RequestBuilder:
             secret = self._opened(subscription.sealed_secret)
             sealed_previous = subscription.sealed_previous_secret
             previous = self._opened(sealed_previous) if sealed_previous is not None else None
+            signed_at = int(time.time())
             headers += signature_headers(
                 method="POST",
                 host=target.host,
                 path=target.path,
                 body=body,
-                timestamp=int(time.time()),
+                timestamp=signed_at,
                 request_id=request_id,
                 message_id=message_id,
                 secret=secret,
@@ -90,4 +92,5 @@ class RequestBuilder:
             body=body,
             redact=tuple(redact),
             timeout_seconds=subscription.timeout_seconds,
+            signed_at=signed_at,
         )

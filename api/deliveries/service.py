@@ -180,15 +180,16 @@ def sent_request(
         headers.append(("X-Webhook-Test", "true"))
     names = _own_names(subscription, sealer)
     headers += [(name, None) for name in names or ()]
+    signed_at = None if attempt.signed_at is None else str(attempt.signed_at)
     if subscription is not None and subscription.hmac_enabled:
         headers += [
             ("X-Webhook-Signature", None),
             ("X-Webhook-Signature-Algorithm", ALGORITHM),
-            ("X-Webhook-Timestamp", None),
+            ("X-Webhook-Timestamp", signed_at),
             ("X-Webhook-Request-Id", str(attempt.request_id)),
             ("X-Webhook-Signature-Version", str(subscription.signature_version)),
             ("webhook-id", str(delivery.message_id)),
-            ("webhook-timestamp", None),
+            ("webhook-timestamp", signed_at),
             ("webhook-signature", None),
         ]
     own = {name.lower() for name in names or ()}

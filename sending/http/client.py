@@ -94,6 +94,8 @@ class OutgoingRequest:
     redact: tuple[str, ...] = ()
     timeout_seconds: float | None = None
     """Timeout of the whole request; None: that of the settings."""
+    signed_at: int | None = None
+    """Timestamp of the signatures in Unix seconds; None: the request is not signed."""
 
 
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
@@ -112,6 +114,7 @@ class SendResult:
     duration_ms: int
     note: str = ""
     control: DeliveryControl | None = None
+    signed_at: int | None = None
 
     @property
     def answer(self) -> Answer:

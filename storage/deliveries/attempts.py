@@ -61,6 +61,8 @@ class Outcome:
     """If the attempt exhausts the delivery, its successors wait until a person decides."""
     retry_after_seconds: float | None = None
     """Delay that the receiver asked for; None: it asked for none."""
+    signed_at: int | None = None
+    """Timestamp of the signatures in Unix seconds; None: the request was not signed."""
 
 
 _INTENT = """accepted_on date, message_id uuid, number int, request_id uuid, trigger text, worker_id uuid, legacy bool,

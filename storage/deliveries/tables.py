@@ -135,6 +135,8 @@ class Attempt(TableModel, table=True):
     """Description of the failure; for a redirect, its target."""
     response_excerpt: str | None = Field(default=None, sa_column=Column(Text))
     body_sha256: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    signed_at: int | None = Field(default=None, sa_column=Column(BigInteger))
+    """Timestamp of the signatures in Unix seconds, by the worker's clock; null: the request was not signed."""
 
     __table_args__ = BY_DAY
 

@@ -125,7 +125,7 @@ async def adopt(connection: AsyncConnection, modern_id: UUID, columns: Mapping[s
 
 _OUTCOME = """message_id uuid, number int, began_seconds_ago float8, duration_ms int, status_code int, failure text,
     detail text, response_excerpt text, body_sha256 bytea, url text, status text, reason text, failures int,
-    next_in_seconds float8, workflow_id text, holds_group bool, retry_after_seconds float8"""
+    next_in_seconds float8, workflow_id text, holds_group bool, retry_after_seconds float8, signed_at bigint"""
 _RECORD_SQL = f"""
 WITH outcome AS MATERIALIZED (
     SELECT *, clock_timestamp() + make_interval(secs => retry_after_seconds) AS not_before
@@ -135,7 +135,7 @@ WITH outcome AS MATERIALIZED (
         started_at = clock_timestamp() - make_interval(secs => outcome.began_seconds_ago),
         outcome_at = clock_timestamp(), duration_ms = outcome.duration_ms, status_code = outcome.status_code,
         failure = outcome.failure, detail = outcome.detail,
-        response_excerpt = outcome.response_excerpt, body_sha256 = outcome.body_sha256
+        response_excerpt = outcome.response_excerpt, body_sha256 = outcome.body_sha256, signed_at = outcome.signed_at
     FROM outcome WHERE attempt.accepted_on = :day AND attempt.message_id = outcome.message_id
         AND attempt.number = outcome.number
 )
