@@ -7,9 +7,10 @@ The cost of a page depends neither on the length of the log nor on how many deli
 - every other filter selects *branches* of the log, one for each subscription, URL and status that occur in it. They are
   few and found by a skip scan of the index `delivery_by_destination`. The items of a page lie in the branches with the
   newest deliveries, so at most as many branches are read as the page has items, each up to one page;
-- conditions without an index (a part of an id or of an instant, ids above or below one) are evaluated row by row: over
-  the selected branches where they are short, otherwise by a bounded scan of at most LOOKED_AT rows of the log by age.
-  Such a page may be short or empty, and returns the position at which the next one continues.
+- conditions without an index (failure, status code, a part of an id or of an instant, ids above or below one) are
+  evaluated row by row: over the selected branches where they are short, otherwise by a bounded scan of at most
+  LOOKED_AT rows of the log by age. Such a page may be short or empty, and returns the position at which the next one
+  continues.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +23,10 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Select,
+    Text,
     bindparam,
     case,
+    cast,
     func,
     literal_column,
     select,
@@ -35,6 +38,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import LateralFromClause
 from sqlmodel import col
 
+from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.lifecycle import DeliveryStatus
 from storage.deliveries.tables import Attempt, Delivery
 from storage.listing import Condition, FieldKind, ListField, Operator, condition_sql, filtered
@@ -76,6 +80,8 @@ LOG_FIELDS: Mapping[str, ListField] = {
     "webhookSubscriptionId": ListField(_DELIVERY.c.subscription_id, FieldKind.ID),
     "status": ListField(_DELIVERY.c.status, FieldKind.TEXT, tuple(DeliveryStatus)),
     "url": ListField(_DELIVERY.c.url, FieldKind.TEXT),
+    "lastFailure": ListField(_DELIVERY.c.last_failure, FieldKind.TEXT, tuple(FailureKind)),
+    "lastStatusCode": ListField(cast(_DELIVERY.c.last_status_code, Text), FieldKind.TEXT),
     "createdAt": ListField(_DELIVERY.c.created_at, FieldKind.INSTANT),
 }
 """Fields for filters of the log."""
@@ -91,6 +97,7 @@ LOOKED_AT_IN_BRANCHES = 10_000
 """Maximum size of branches that are scanned to their ends for one page (shared likewise)."""
 
 _ID_FIELDS = frozenset({"messageId", "eventId"})
+_ANSWER_FIELDS = frozenset({"lastFailure", "lastStatusCode"})
 _NAMING = frozenset({Operator.EQ, Operator.IN})
 _RANGES = frozenset({Operator.GT, Operator.GTE, Operator.LT, Operator.LTE})
 _BRANCH_FIELDS = frozenset({"eventName", "webhookSubscriptionId", "status", "url"})
@@ -131,6 +138,8 @@ async def delivery_page(
 def _without_index(condition: Condition) -> bool:
     if condition.field in _ID_FIELDS:
         return condition.operator is Operator.LIKE or condition.operator in _RANGES
+    if condition.field in _ANSWER_FIELDS:
+        return True
     return condition.field == "createdAt" and condition.operator is Operator.LIKE
 
 

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from bench.log_data import RARE_EVENT, RARE_SUBSCRIPTION, LogShape, load_log
+from domain.delivery.failure_kinds import FailureKind
 from domain.events.catalogue import CATALOGUE
 from storage.database import Database
 from storage.deliveries import log as delivery_log
@@ -38,6 +39,13 @@ class Logged:
     url: str
     status: str
     created_at: datetime
+    last_failure: str = FailureKind.http_5xx
+    last_status_code: int = 503
+
+    @property
+    def code(self) -> str:
+        """The status code as filters compare it."""
+        return str(self.last_status_code)
 
 
 async def _write(database: Database, rows: Sequence[Logged], subscriptions: dict[UUID, tuple[str, str]]) -> None:
@@ -56,9 +64,9 @@ async def _write(database: Database, rows: Sequence[Logged], subscriptions: dict
         await connection.execute(
             text("""
                 INSERT INTO delivery (message_id, store_code, event_id, event_name, subscription_id, variant, url,
-                    status, created_at)
+                    status, created_at, last_failure, last_status_code)
                 VALUES (:message_id, :store_code, :event_id, :event_name, :subscription_id, 'main', :url, :status,
-                    :created_at)
+                    :created_at, :last_failure, :last_status_code)
             """),
             [{name: getattr(row, name) for name in Logged.__dataclass_fields__} for row in rows],
         )
@@ -85,6 +93,8 @@ def _made(chance: random.Random, count: int) -> tuple[list[Logged], dict[UUID, t
                 status=chance.choice(STATUSES),
                 created_at=START
                 + timedelta(seconds=chance.randrange(count // 2), microseconds=chance.choice([0, 500])),
+                last_failure=chance.choice(list(FailureKind)),
+                last_status_code=chance.choice([200, 404, 503]),
             )
         )
     return rows, subscriptions
@@ -97,6 +107,8 @@ _ATTRIBUTES = {
     "webhookSubscriptionId": "subscription_id",
     "status": "status",
     "url": "url",
+    "lastFailure": "last_failure",
+    "lastStatusCode": "code",
     "createdAt": "created_at",
 }
 _COMPARED: dict[Operator, Callable[[Any, Any], bool]] = {
