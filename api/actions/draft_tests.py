@@ -1,7 +1,6 @@
 """Webhook tests: of saved webhooks, recorded in the delivery log, and of drafts, whose response the caller awaits."""
 
 import asyncio
-import secrets
 from contextlib import suppress
 from uuid import UUID, uuid4
 
@@ -12,10 +11,9 @@ from api.errors import Conflict, TooManyTests, Unavailable
 from api.refusals import temporal_call
 from api.store_actions import StoreActions
 from api.subscriptions.models import SubscriptionCreate
-from api.subscriptions.service import Editor, headers_after
+from api.subscriptions.service import NOTHING_PREPARED, Editor, Prepared, headers_after
 from domain.delivery.timeouts import TEST_SECONDS
 from domain.events.catalogue import CATALOGUE
-from domain.wire.signing import SECRET_BYTES, format_secret
 from storage.events.intake import new_event
 from storage.subscriptions.draft_tests import (
     DRAFT_TESTS_A_MINUTE,
@@ -25,7 +23,7 @@ from storage.subscriptions.draft_tests import (
     insert_test,
     open_draft_test,
 )
-from storage.subscriptions.queries import SubscriptionRow, open_headers, seal_headers, sealed_key
+from storage.subscriptions.queries import SubscriptionRow, new_secret, open_headers, seal_headers, sealed_key
 from storage.subscriptions.tables import DraftTest
 from temporal.messages import DraftTestRef
 
@@ -64,15 +62,17 @@ class DraftTests(StoreActions):
             async with asyncio.timeout(seconds):
                 await self.resources.starts.test_ended(_saved(subscription, message_id))
 
-    async def send_draft(self, body: SubscriptionCreate, saved: SubscriptionRow | None = None) -> DraftTest:
+    async def send_draft(
+        self, body: SubscriptionCreate, saved: SubscriptionRow | None = None, prepared: Prepared = NOTHING_PREPARED
+    ) -> DraftTest:
         """Send a test of a draft and return the request and its response.
 
-        `saved` is the webhook being edited: its header values replace the masks, and its key signs. Raises
-        ValidationFailed, TooManyTests, Unavailable.
+        `saved` is the webhook being edited: its header values replace the masks, and its key signs. A new webhook takes
+        them from `prepared`. Raises ValidationFailed, TooManyTests, Unavailable.
         """
         editor = Editor(self.resources, self.store_code, self.actor)
         checked = await editor.check(body, body.event_name)
-        draft = await self._draft(body, checked.url.url, saved)
+        draft = await self._draft(body, checked.url.url, saved, prepared)
         async with self.resources.database.transaction() as connection:
             if wait := await open_draft_test(connection, draft):
                 raise TooManyTests(DRAFT_TESTS_A_MINUTE, wait)
@@ -89,14 +89,16 @@ class DraftTests(StoreActions):
             raise Unavailable("The worker died while it sent the test, so the outcome is unknown. Try again.")
         return result
 
-    async def _draft(self, body: SubscriptionCreate, url: str, saved: SubscriptionRow | None) -> DraftTest:
+    async def _draft(
+        self, body: SubscriptionCreate, url: str, saved: SubscriptionRow | None, prepared: Prepared
+    ) -> DraftTest:
         sealer = self.resources.sealer
-        stored = open_headers(saved.sealed_headers, sealer) if saved else []
+        stored = open_headers(saved.sealed_headers, sealer) if saved else prepared.headers
         key, version = None, 1
         if body.hmac_enabled and saved is not None and saved.hmac_enabled:
             key, version = await self.resources.database.run(sealed_key, saved.id), saved.signature_version
-        elif body.hmac_enabled:  # saving the draft creates the real key
-            key = sealer.seal(format_secret(secrets.token_bytes(SECRET_BYTES)))
+        elif body.hmac_enabled:
+            key = sealer.seal(prepared.secret or new_secret())
         return DraftTest(
             id=uuid4(),
             store_code=self.store_code,

@@ -272,20 +272,20 @@ class SubscriptionList(Output):
 
 
 class SubscriptionCreated(Output):
-    """The new subscription. If signing is on, its signing key is shown only here."""
+    """The new subscription. If signing is on, with its signing key, which no other call returns."""
 
     webhook_subscription_id: UUID
     hmac_secret: str | SkipJsonSchema[None] = Field(None, description="`whsec_…`, present if signing is on.")
 
 
 class SigningSwitchedOn(Output):
-    """The signing key, shown only once."""
+    """The signing key. No other call returns it."""
 
     hmac_secret: str
 
 
 class KeyRotated(Output):
-    """The new signing key, shown only once, and its version."""
+    """The new signing key, which no other call returns, and its version."""
 
     hmac_secret: str
     signature_version: int

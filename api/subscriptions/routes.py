@@ -57,7 +57,7 @@ Editing = Annotated[Editor, Depends(acting(Editor, Scope.SUBSCRIPTION_WRITE))]
 
 SWITCHED_ON: dict[str, Any] = {
     "model": SigningSwitchedOn,
-    "description": "Signing was switched on; the key is shown only once.",
+    "description": "Signing was switched on; no other call returns the key.",
 }
 
 
@@ -78,7 +78,7 @@ async def create_subscription(
     access: SubscriptionWrite, resources: FromResources, body: CreateBody, key: IdempotencyKey
 ) -> SubscriptionCreated:
     """Create a subscription. New events are delivered to its URL. Only this response shows the signing key."""
-    subscription_id, secret = await create_once(resources, access.store_code, access.principal, body, key)
+    [(subscription_id, secret)] = await create_once(resources, access.store_code, access.principal, [body], key)
     return SubscriptionCreated(webhook_subscription_id=subscription_id, hmac_secret=secret)
 
 
@@ -111,6 +111,6 @@ async def delete_subscription(editor: Editing, subscription: WritableSubscriptio
 
 @router.post("/{webhookSubscriptionId}/rotate-hmac-secret", summary="Rotate the signing key", responses={409: {}})
 async def rotate_hmac_secret(editor: Editing, subscription: WritableSubscription) -> KeyRotated:
-    """Create a new key, shown only once. For 24 hours, `webhook-signature` also has a signature of the old key."""
+    """Create a new key and return it. For 24 hours, `webhook-signature` also has a signature of the old key."""
     secret, version = await editor.resources.database.run(editor.rotate, subscription.id)
     return KeyRotated(hmac_secret=secret, signature_version=version)

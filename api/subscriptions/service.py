@@ -6,7 +6,7 @@ Responses mask header values and show the effective value of unset fields.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -34,9 +34,11 @@ from storage.subscriptions.queries import (
     delete_subscription,
     find_subscription,
     first_key,
+    new_secret,
     open_headers,
     rotate_key,
     seal_headers,
+    sealed_key,
     switch_signing_off,
     switch_signing_on,
     update_subscription,
@@ -59,6 +61,16 @@ _PLAIN = (
 """Fields that are stored as received."""
 
 
+class Prepared(NamedTuple):
+    """Secrets of new subscriptions that are not in the request: the key of a form, and headers to copy for masks."""
+
+    secret: str | None = None
+    headers: Sequence[OwnHeader] = ()
+
+
+NOTHING_PREPARED = Prepared()
+
+
 class Editor(StoreActions):
     """Changes of one actor to the subscriptions of one store."""
 
@@ -74,10 +86,15 @@ class Editor(StoreActions):
         return checked
 
     async def create(
-        self, connection: AsyncConnection, subscription_id: UUID, body: SubscriptionCreate, url: str
+        self,
+        connection: AsyncConnection,
+        subscription_id: UUID,
+        body: SubscriptionCreate,
+        url: str,
+        prepared: Prepared = NOTHING_PREPARED,
     ) -> str | None:
         """Store a new subscription. Return its key if signing is on. Raises ValidationFailed at a limit."""
-        headers = headers_after([], body.given_headers or [])
+        headers = headers_after(prepared.headers, body.given_headers or [])
         values = {
             "event_name": body.event_name,
             "url": url,
@@ -89,15 +106,24 @@ class Editor(StoreActions):
             await create_subscription(connection, self.store_code, subscription_id, values, limits)
         secret = None
         if body.hmac_enabled:
-            secret, _ = await switch_signing_on(connection, subscription_id, self.resources.sealer)
+            sealer = self.resources.sealer
+            secret, _ = await switch_signing_on(connection, subscription_id, sealer, prepared.secret)
         after = {**_audited(values), "headers": masked(headers), "hmac_enabled": body.hmac_enabled}
         await self.record(connection, "create", SUBSCRIPTION, subscription_id, changed({}, after))
         return secret
 
     async def update(
-        self, connection: AsyncConnection, subscription_id: UUID, body: SubscriptionUpdate, url: str
+        self,
+        connection: AsyncConnection,
+        subscription_id: UUID,
+        body: SubscriptionUpdate,
+        url: str,
+        secret: str | None = None,
     ) -> str | None:
-        """Store the given fields. Return the key if this switches signing on. Raises NotFound, ValidationFailed."""
+        """Store the given fields. Return the key, `secret` or a new one, if this switches signing on.
+
+        Raises NotFound, ValidationFailed.
+        """
         row = await self._locked(connection, subscription_id)
         values: dict[str, Any] = {"url": url}
         values |= {name: getattr(body, name) for name in _PLAIN if name in body.model_fields_set}
@@ -111,27 +137,27 @@ class Editor(StoreActions):
         await update_subscription(connection, subscription_id, values)
         if reorders(row, body):
             await release_groups(connection, subscription_id)
-        secret = None
+        key = None
         if "hmac_enabled" in body.model_fields_set and body.hmac_enabled != row.hmac_enabled:
             before["hmac_enabled"], after["hmac_enabled"] = row.hmac_enabled, body.hmac_enabled
             if body.hmac_enabled:
-                secret, _ = await switch_signing_on(connection, subscription_id, self.resources.sealer)
+                key, _ = await switch_signing_on(connection, subscription_id, self.resources.sealer, secret)
             else:
                 await switch_signing_off(connection, subscription_id)
         changes = changed(_audited(before), _audited(after))
         await self.record(connection, "update", SUBSCRIPTION, subscription_id, changes)
-        return secret
+        return key
 
-    async def change(self, row: SubscriptionRow, body: SubscriptionUpdate) -> str | None:
+    async def change(self, row: SubscriptionRow, body: SubscriptionUpdate, secret: str | None = None) -> str | None:
         """Check and store the given fields in a transaction. Return the key if this switches signing on.
 
         Raises NotFound, ValidationFailed.
         """
         checked = await self.check(body, row.event_name)
-        secret = await self.resources.database.run(self.update, row.id, body, checked.url.url)
+        key = await self.resources.database.run(self.update, row.id, body, checked.url.url, secret)
         if reorders(row, body):
             await self.wake_drain(row.id, row.event_name, checked.url.url)
-        return secret
+        return key
 
     async def delete(self, connection: AsyncConnection, subscription_id: UUID) -> None:
         """Delete the subscription. Raises NotFound."""
@@ -153,6 +179,17 @@ class Editor(StoreActions):
         versions = {"signature_version": {"before": row.signature_version, "after": version}}
         await self.record(connection, "rotate_hmac_secret", SUBSCRIPTION, subscription_id, versions)
         return secret, version
+
+    async def reveal_key(self, connection: AsyncConnection, row: SubscriptionRow) -> str:
+        """Return the signing key of a subscription. The calling code has checked the person's password.
+
+        Raises Conflict if signing is off.
+        """
+        sealed = await sealed_key(connection, row.id)
+        if sealed is None:
+            raise Conflict("Signing is off, so there is no key.")
+        await self.record(connection, "reveal_hmac_secret", SUBSCRIPTION, row.id)
+        return self.resources.sealer.open(sealed)
 
     async def _locked(self, connection: AsyncConnection, subscription_id: UUID) -> SubscriptionRow:
         return existing(await find_subscription(connection, self.store_code, subscription_id, lock=True))
@@ -238,29 +275,40 @@ def limited(settings: Settings, event_name: str) -> Iterator[SubscriptionLimits]
 
 
 async def create_once(
-    resources: Resources, store_code: str, principal: Principal, body: SubscriptionCreate, key: str | None
-) -> tuple[UUID, str | None]:
-    """Create a subscription; return its id and key, or those of the one this idempotency key of the caller made before.
+    resources: Resources,
+    store_code: str,
+    principal: Principal,
+    bodies: Sequence[SubscriptionCreate],
+    key: str | None,
+    prepared: Prepared = NOTHING_PREPARED,
+) -> list[tuple[UUID, str | None]]:
+    """Create subscriptions in one transaction; return the id and signing key of each.
 
-    Raises ValidationFailed, Conflict.
+    Several share a signing key, because one receiver gets them. If this idempotency key of the caller made them before,
+    those are returned. Raises ValidationFailed, Conflict.
     """
     editor = Editor(resources, store_code, principal.actor)
-    checked = await editor.check(body, body.event_name)
-    subscription_id = uuid4()
+    urls = [(await editor.check(body, body.event_name)).url.url for body in bodies]
+    if len(bodies) > 1 and prepared.secret is None:
+        prepared = prepared._replace(secret=new_secret())
+    made: list[tuple[UUID, str | None]] = []
     async with resources.database.transaction() as connection:
-        earlier = await created_before(
-            connection,
-            store_code=store_code,
-            actor=f"{principal.kind}:{principal.id}",  # names of keys are not unique, ids are
-            key=key,
-            body=body,
-            object_id=subscription_id,
-        )
-        if earlier is not None:
-            secret = await first_key(connection, store_code, earlier, resources.sealer)
-            return earlier, secret
-        secret = await editor.create(connection, subscription_id, body, checked.url.url)
-    return subscription_id, secret
+        for body, url in zip(bodies, urls, strict=True):
+            subscription_id = uuid4()
+            earlier = await created_before(
+                connection,
+                store_code=store_code,
+                actor=f"{principal.kind}:{principal.id}",  # names of keys are not unique, ids are
+                key=f"{key}/{len(made)}" if key and made else key,
+                body=body,
+                object_id=subscription_id,
+            )
+            if earlier is not None:
+                secret = await first_key(connection, store_code, earlier, resources.sealer)
+            else:
+                secret = await editor.create(connection, subscription_id, body, url, prepared)
+            made.append((earlier or subscription_id, secret))
+    return made
 
 
 def masked_headers(row: SubscriptionRow, sealer: Sealer) -> list[MaskedHeader]:

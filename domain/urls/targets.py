@@ -13,3 +13,8 @@ def shown_target(url: str) -> str:
     """
     target = re.split(r"[?#]", url.partition("://")[2], maxsplit=1)[0]
     return target if len(target) <= TARGET_CHARACTERS else target[: TARGET_CHARACTERS - 1] + "…"
+
+
+def webhook_title(name: str | None, url: str) -> str:
+    """Return what people call a webhook: its name, or host and path of its URL."""
+    return name or shown_target(url)

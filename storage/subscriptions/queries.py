@@ -14,6 +14,7 @@ from sqlmodel import col
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.lifecycle import DeliveryStatus, Reason, SubscriptionStatus
 from domain.delivery.notices import BY_PERSON, FAILING, NoticeKind
+from domain.urls.targets import webhook_title
 from domain.wire.headers import OwnHeader
 from domain.wire.signing import SECRET_BYTES, format_secret
 from storage.access.audit import record
@@ -47,7 +48,8 @@ _HEALTH = table_of(SubscriptionHealth).c
 _FAILING = exists().where(_HEALTH.subscription_id == _C.id, _HEALTH.failing_since.is_not(None))
 _SHOWN_STATUS = case((and_(_C.status == SubscriptionStatus.ACTIVE.value, _FAILING), SHOWN_FAILING), else_=_C.status)
 FIELDS_AND_STATUS = SUBSCRIPTION_FIELDS | {
-    "status": ListField(_SHOWN_STATUS, FieldKind.TEXT, (*SubscriptionStatus, SHOWN_FAILING))
+    "webhookSubscriptionId": ListField(_C.id, FieldKind.ID),
+    "status": ListField(_SHOWN_STATUS, FieldKind.TEXT, (*SubscriptionStatus, SHOWN_FAILING)),
 }
 """Fields in the panel, whose list shows the status itself."""
 
@@ -143,6 +145,21 @@ async def subscription_page(
     )
 
 
+async def subscriptions_with_header(
+    connection: AsyncConnection, store_code: str, part: str, sealer: Sealer
+) -> tuple[UUID, ...]:
+    """Return the subscriptions with a header whose name contains the text, regardless of case.
+
+    Headers are encrypted as a whole, so no index has their names. A store's are decrypted within milliseconds.
+    """
+    query = select(_C.id, _C.sealed_headers).where(_in_store(store_code), _C.sealed_headers.is_not(None))
+    return tuple(
+        row.id
+        for row in await connection.execute(query)
+        if any(part.lower() in header.name.lower() for header in open_headers(row.sealed_headers, sealer))
+    )
+
+
 async def check_limits(
     connection: AsyncConnection, store_code: str, event_name: str, limits: SubscriptionLimits
 ) -> None:
@@ -197,9 +214,17 @@ async def delete_subscription(
     return row.event_name, row.url
 
 
-async def switch_signing_on(connection: AsyncConnection, subscription_id: UUID, sealer: Sealer) -> tuple[str, int]:
-    """Make a key and return it with its version: the only time the key is shown."""
-    return await _new_key(connection, subscription_id, sealer, {**_NO_KEYS, "hmac_enabled": True})
+def new_secret() -> str:
+    """Return a new random signing key."""
+    return format_secret(secrets.token_bytes(SECRET_BYTES))
+
+
+async def switch_signing_on(
+    connection: AsyncConnection, subscription_id: UUID, sealer: Sealer, secret: str | None = None
+) -> tuple[str, int]:
+    """Store the given key or a new one, and return it with its version."""
+    values = {**_NO_KEYS, "hmac_enabled": True}
+    return await _store_key(connection, subscription_id, sealer, values, secret or new_secret())
 
 
 async def first_key(connection: AsyncConnection, store_code: str, subscription_id: UUID, sealer: Sealer) -> str | None:
@@ -219,7 +244,7 @@ async def rotate_key(connection: AsyncConnection, subscription_id: UUID, sealer:
     """Make a new key and return it with its version; the previous key signs for 24 more hours."""
     now = func.clock_timestamp()
     previous = {"sealed_previous_secret": _C.sealed_secret, "previous_secret_until": now + ROTATION_OVERLAP}
-    return await _new_key(connection, subscription_id, sealer, {"updated_at": now, **previous})
+    return await _store_key(connection, subscription_id, sealer, {"updated_at": now, **previous}, new_secret())
 
 
 async def switch_signing_off(connection: AsyncConnection, subscription_id: UUID) -> None:
@@ -227,10 +252,9 @@ async def switch_signing_off(connection: AsyncConnection, subscription_id: UUID)
     await connection.execute(_update(subscription_id).values({**_NO_KEYS, "hmac_enabled": False}))
 
 
-async def _new_key(
-    connection: AsyncConnection, subscription_id: UUID, sealer: Sealer, values: Mapping[str, Any]
+async def _store_key(
+    connection: AsyncConnection, subscription_id: UUID, sealer: Sealer, values: Mapping[str, Any], secret: str
 ) -> tuple[str, int]:
-    secret = format_secret(secrets.token_bytes(SECRET_BYTES))
     version = _C.signature_version
     key = {"sealed_secret": sealer.seal(secret), "signature_version": version + 1}
     statement = _update(subscription_id).values({**values, **key}).returning(version)
@@ -250,8 +274,8 @@ class NamedSubscription(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Its name, or the name of its event if it has none."""
-        return self.name or self.event_name
+        """Its name, or host and path of its URL if it has none."""
+        return webhook_title(self.name, self.url)
 
 
 async def named_subscriptions(
@@ -261,7 +285,7 @@ async def named_subscriptions(
     deleted, wanted = _C.deleted_at.is_not(None), _C.id.in_(ids)
     query = select(*columns_for(Subscription, NamedSubscription, but=("deleted",)), deleted.label("deleted"))
     query = query.where(_C.store_code == store_code, wanted | ~deleted if others else wanted)
-    query = query.order_by(func.coalesce(_C.name, _C.event_name), _C.created_at, _C.id)
+    query = query.order_by(func.coalesce(_C.name, _C.url), _C.created_at, _C.id)
     return {named.id: named for named in all_as(NamedSubscription, await connection.execute(query))}
 
 
