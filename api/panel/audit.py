@@ -9,6 +9,7 @@ from starlette.responses import Response
 from api.ids import is_id
 from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
+from api.subscriptions.models import SubscriptionCreate
 from domain.access import Scope
 from domain.wire.jsontext import dump
 from storage.access.audit import AUDIT_FIELDS, audit_page, existing_objects
@@ -16,6 +17,8 @@ from storage.access.tables import AuditEntry
 
 ENTRIES_SHOWN = 25
 BIGGEST_ID = 2**63 - 1  # Maximum of PostgreSQL's bigint.
+DEFAULTS = {name: field.default for name, field in SubscriptionCreate.model_fields.items()}
+"""Values of a new webhook that nobody chose."""
 
 OBJECT_PAGES = {
     "subscription": ("webhooks.shown", "webhookSubscriptionId"),
@@ -66,10 +69,16 @@ def _address(page: Page, row: AuditEntry, existing: Collection[UUID]) -> str | N
 
 
 def _changes(row: AuditEntry) -> Iterator[tuple[str, str | None, str]]:
-    """Yield the name, the value before (None if there was none) and the value after of each change."""
+    """Yield the name, the value before (None if there was none) and the value after of each change.
+
+    Of a new object, values that are empty or the default are left out.
+    """
     for name, value in row.changes.items():
         pair = value if isinstance(value, Mapping) and set(value) == {"before", "after"} else {"after": value}
-        yield name, None if pair.get("before") is None else _shown(pair["before"]), _shown(pair["after"])
+        before, after = pair.get("before"), pair["after"]
+        if before is None and (after in (None, []) or (name in DEFAULTS and after == DEFAULTS[name])):
+            continue
+        yield name.replace("_", " "), None if before is None else _shown(before), _shown(after)
 
 
 def _shown(value: Any) -> str:
