@@ -79,6 +79,7 @@ MENU = [
         "frame.menu_settings",
         [
             MenuEntry("frame.menu_webhooks", "webhooks.listed", "fa-link"),
+            MenuEntry("frame.menu_events", "event_types.listed", "fa-bolt"),
             MenuEntry("frame.menu_migrate", "migrate.listed", "fa-right-left"),
             MenuEntry("frame.menu_store", "stores.shown", "fa-store"),
             MenuEntry("frame.menu_keys", "people.keys", "fa-key"),
