@@ -21,12 +21,13 @@ from api.ids import is_id, parse_id
 from api.listing import CURSOR, ITEMS, ITEMS_MOST, Listing
 from api.panel.page import Page, PanelRoutes
 from api.panel.recover import count_page
-from api.panel.texts import t
+from api.panel.texts import TEXTS, t
 from api.temporal_links import existing_delivery_url, existing_workflow_url
 from domain.access import Scope
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureExplanation, FailureKind
 from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.events.catalogue import CATALOGUE
+from domain.urls.targets import webhook_title
 from domain.wire.bodies import TEST
 from storage.deliveries.bulk_actions import BulkActionKind, TimeWindow
 from storage.deliveries.log import (
@@ -96,8 +97,11 @@ async def listed(page: Page) -> Response:
         looked_at=LOOKED_AT,
         names=names,
         events=[(name, name) for name in sorted(CATALOGUE)],
-        webhooks=[(str(one.id), f"{one.title}, {one.url}") for one in names.values()],
-        statuses=[(status, status) for status in DeliveryStatus],
+        webhooks=[(str(one.id), f"{one.name or one.event_name}, {one.url}") for one in names.values()],
+        statuses=[(status, TEXTS.get(f"frame.status_{status}", status)) for status in DeliveryStatus],
+        kinds=[
+            (kind, t("deliveries.failure_of", words=t(f"deliveries.failure_{kind}"), code=kind)) for kind in FailureKind
+        ],
         filter=_query(page, CURSOR, ITEMS),
         unfit=unfit,
         fresh=page.url("deliveries.fresh", _query(page, CURSOR) | top) if live else None,
@@ -149,7 +153,8 @@ async def chosen(page: Page) -> Response:
         "deliveries/chosen.html",
         rows=fit,
         webhooks=[
-            (subscriptions[one].name or subscriptions[one].event_name, count) for one, count in counts.most_common()
+            (webhook_title(subscriptions[one].name, subscriptions[one].url), count)
+            for one, count in counts.most_common()
         ],
         left_out=len(rows) - len(fit),
         list_of=dict(parse_qsl(page.query("from"))),
@@ -209,6 +214,7 @@ async def shown(page: Page) -> Response:
         "deliveries/one.html",
         row=row,
         steps=steps_of(attempts),
+        under_way=row.status in OPEN or page.notice is not None or any(one.outcome_at is None for one in attempts),
         chosen=chosen,
         request=request,
         subscription=subscription,
@@ -260,6 +266,7 @@ async def of_event(page: Page) -> Response:
         event=event,
         why=why,
         deliveries=deliveries,
+        under_way=not deliveries or any(row.status in OPEN for row in deliveries),
         names=names,
         temporal_url=None if event is None else await existing_workflow_url(page.resources, event.workflow_id),
     )

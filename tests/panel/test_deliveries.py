@@ -83,9 +83,11 @@ class TestList:
     async def test_each_filter_finds_what_it_names(self, viewer: Visitor, shop: Shop, webhook: str) -> None:
         other = await shop.created(eventName="CustomerRegistered", url="https://receiver.example.com/other")
         event_id = await add_event(shop)
-        wanted = await add_delivery(shop, webhook, event_id, status="exhausted")
+        failed = {"last_failure": "http_5xx", "last_status_code": 503}
+        wanted = await add_delivery(shop, webhook, event_id, status="exhausted", **failed)
         name = "CustomerRegistered"
-        await add_delivery(shop, other, event_name=name, created_at=datetime.now(UTC) - timedelta(days=3))
+        elsewhere = {"event_name": name, "url": "https://receiver.example.com/other"}
+        await add_delivery(shop, other, created_at=datetime.now(UTC) - timedelta(days=3), **elsewhere)
         today = datetime.now(UTC).strftime("%Y-%m-%d")
         for query in (
             "status=exhausted",
@@ -93,6 +95,10 @@ class TestList:
             f"webhookSubscriptionId={webhook}",
             f"messageId={wanted}",
             f"eventId={event_id}",
+            "url[like]=receiver.example.com/hook",
+            "lastFailure=http_5xx",
+            "lastStatusCode=503",
+            f"webhookSubscriptionId={webhook}&lastStatusCode[like]=50",
             f"createdAt[from]={today}T00:00",
             f"createdAt[from]={today}&createdAt[to]={today}",
         ):
@@ -204,7 +210,15 @@ class TestOne:
             assert text.count(str(escape(words))) == 1
         assert SCRIPT not in text
         assert ESCAPED in text
-        for part in ("Attempt 1", "503 http_5xx", "busy", "after 120 ms", "59.9 s later", "Delivered at", "thanks"):
+        for part in (
+            "Attempt 1",
+            '503 server error</span> <span class="code">http_5xx',
+            "busy",
+            "after 120 ms",
+            "59.9 s later",
+            "Delivered at",
+            "thanks",
+        ):
             assert part in text, part
         assert "<dt>Authorization</dt>" in text
         assert "very-secret" not in text

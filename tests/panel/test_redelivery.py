@@ -68,10 +68,7 @@ class TestChosen:
         assert "Nothing to redeliver" in (await editor.get(f"{path}?messageId={foreign}")).text
         await editor.get(f"/admin/{shop.store}/deliveries")
         done = await editor.post(path, {"messageId": [str(foreign)]})
-        assert (
-            "0 deliveries are attempted once more. 1 not: Not Found"
-            in (await editor.get(done.headers["location"])).text
-        )
+        assert "0 deliveries are redelivered. 1 not: Not Found" in (await editor.get(done.headers["location"])).text
 
 
 class TestFiltered:
@@ -80,9 +77,9 @@ class TestFiltered:
         for made in ("exhausted", "exhausted", "cancelled", "delivered", "pending"):
             await add_delivery(shop, webhook, status=made)
         path = f"/admin/{shop.store}/deliveries/recover?webhookSubscriptionId={webhook}"
-        assert "Deliver 3 deliveries again?" in (await editor.get(path)).text
-        assert "Deliver 1 delivery again?" in (await editor.get(f"{path}&status=delivered")).text
-        assert "Nothing to deliver again" in (await editor.get(f"{path}&createdAt[to]=2020-01-01")).text
+        assert "Recover 3 deliveries?" in (await editor.get(path)).text
+        assert "Recover 1 delivery?" in (await editor.get(f"{path}&status=delivered")).text
+        assert "Nothing to recover" in (await editor.get(f"{path}&createdAt[to]=2020-01-01")).text
 
     @pytest.mark.parametrize(
         ("query", "said"),

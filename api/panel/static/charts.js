@@ -53,10 +53,15 @@
     });
   }
 
+  var loaded = {}; // as the server sent it; the page adds ages
   function load() {
     document.querySelectorAll("[data-load]").forEach(function (place) {
       fetched(place.dataset.load).then(function (answer) {
-        if (place.innerHTML.trim() !== answer.body.innerHTML.trim()) place.replaceChildren.apply(place, answer.body.childNodes);
+        var text = answer.body.innerHTML;
+        if (loaded[place.id] === text) return;
+        loaded[place.id] = text;
+        place.replaceChildren.apply(place, answer.body.childNodes);
+        window.panelAges();
       }, function () {});
     });
   }
@@ -69,6 +74,7 @@
         var old = document.getElementById(fresh.id);
         if (!old.contains(document.activeElement)) old.replaceChildren.apply(old, fresh.childNodes);
       });
+      window.panelAges();
       if (answer.querySelectorAll("[data-chart]").length !== Object.keys(drawn).length) return location.reload();
       answer.querySelectorAll("[data-chart]").forEach(function (fresh) {
         var old = document.getElementById(fresh.id);

@@ -12,6 +12,7 @@
   var said = live.querySelector("[data-live-said]");
   var pause = Number(live.dataset.liveSeconds) * 1000;
   var failures = 0;
+  var seen = {}; // rows as the server sent them; the page adds ages
 
   function ask() {
     if (document.hidden) return later();
@@ -38,11 +39,13 @@
     if (said.textContent !== news.textContent) said.replaceChildren.apply(said, news.childNodes);
     answer.querySelectorAll("[data-row]").forEach(function (row) {
       var old = document.getElementById(row.id);
-      if (!old || old.contains(document.activeElement) || old.innerHTML === row.innerHTML) return;
+      if (!old || old.contains(document.activeElement) || seen[row.id] === row.outerHTML) return;
+      seen[row.id] = row.outerHTML;
       var box = old.querySelector("input"), fresh = row.querySelector("input");
       if (box && fresh) fresh.checked = box.checked;
       old.replaceWith(row);
     });
+    window.panelAges();
   }
 
   later();
