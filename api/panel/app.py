@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 
 from api.errors import Forbidden, NotFound
-from api.panel import audit, dashboard, deliveries, expiring, migrate, people, recover, stores, webhooks
+from api.panel import audit, dashboard, deliveries, event_types, expiring, migrate, people, recover, stores, webhooks
 from api.panel.admission import ENTRANCE, NotLoggedInError, admitted, logged_in, to_login
 from api.panel.page import SEE_OTHER, PanelRoutes
 from api.panel.rendering import HEADERS, SERVED, STATIC, Renderer
@@ -21,7 +21,8 @@ from api.refusals import refusal_of
 from api.static_files import ListedFiles
 
 GROUPS = tuple(
-    module.pages for module in (dashboard, deliveries, expiring, recover, webhooks, migrate, stores, people, audit)
+    module.pages
+    for module in (dashboard, deliveries, expiring, recover, webhooks, event_types, migrate, stores, people, audit)
 )
 """All page groups. The first matching route is taken, so fixed paths come before paths with parameters."""
 
@@ -46,7 +47,8 @@ def add_panel(app: FastAPI) -> None:
     """Mount the panel at /admin."""
     panel = create_panel()
     panel.state = app.state  # The API opens and closes the resources.
-    app.add_route(PATH, _to_home, include_in_schema=False)
+    for path in ("/", PATH):
+        app.add_route(path, _to_home, include_in_schema=False)
     app.mount(PATH, panel, name="panel")
 
 

@@ -100,7 +100,8 @@ async def listed(page: Page) -> Response:
         webhooks=[(str(one.id), f"{one.name or one.event_name}, {one.url}") for one in names.values()],
         statuses=[(status, TEXTS.get(f"frame.status_{status}", status)) for status in DeliveryStatus],
         kinds=[
-            (kind, t("deliveries.failure_of", words=t(f"deliveries.failure_{kind}"), code=kind)) for kind in FailureKind
+            (kind, t("deliveries.failure_of", words=TEXTS.get(f"deliveries.failure_{kind}", kind), code=kind))
+            for kind in FailureKind
         ],
         filter=_query(page, CURSOR, ITEMS),
         unfit=unfit,

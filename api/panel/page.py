@@ -217,8 +217,12 @@ class Page:
         **parameters: object,
     ) -> Response:
         """Redirect to a page, which shows the text once."""
-        await self.resources.database.run(say_next, self.token.value, {"kind": kind, "text": text})
+        await self.say(text, kind=kind)
         return self.redirect(route, query, **parameters)
+
+    async def say(self, text: str, *, kind: str = "success") -> None:
+        """Store a notice, which the next page shows once."""
+        await self.resources.database.run(say_next, self.token.value, {"kind": kind, "text": text})
 
 
 Handler = Callable[[Page], Awaitable[Response]]

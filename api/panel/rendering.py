@@ -1,7 +1,7 @@
 """Rendering of pages: Jinja templates with autoescape, and the response headers of every page."""
 
 import re
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -15,9 +15,10 @@ from starlette.responses import HTMLResponse, Response
 
 from api.panel.routes import menu_of
 from api.panel.sessions import CSRF_FIELD, PATH, BrowserToken, set_token
-from api.panel.texts import t
+from api.panel.texts import TEXTS, t
 from domain.access import role_of
 from domain.delivery.failure_kinds import EXPLANATIONS
+from domain.urls.targets import webhook_title
 from domain.wire import jsontext
 
 SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS = 1000, 60_000, 3_600_000, 86_400_000
@@ -98,6 +99,9 @@ class Renderer:
         )
         self._templates.globals.update(
             t=t,
+            word=TEXTS.get,
+            webhook_title=webhook_title,
+            rendered_at=lambda: datetime.now(UTC).isoformat(),
             menu_of=menu_of,
             role_of=lambda scopes: role_of(frozenset(scopes)),
             form_id=uuid4,

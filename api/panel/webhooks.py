@@ -3,36 +3,54 @@
 Each field of the form has the name of the API's path, so that the API's errors can be shown beside it.
 """
 
+import asyncio
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, cast, get_args
-from uuid import uuid4
+from urllib.parse import parse_qsl
+from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
-from starlette.responses import JSONResponse, Response
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from api.actions.draft_tests import DraftTests
 from api.actions.service import OperatorActions, StatusAction
 from api.body import validate
-from api.errors import ApiError, Conflict, NotFound, Problem, TooManyTests, Unavailable, ValidationFailed
+from api.errors import (
+    ApiError,
+    BadCredentials,
+    Conflict,
+    Forbidden,
+    NotFound,
+    Problem,
+    TooManyTests,
+    Unavailable,
+    ValidationFailed,
+    invalid,
+)
 from api.idempotency import KEY
-from api.ids import parse_id
+from api.ids import is_id, parse_id
+from api.listing import ITEMS_MOST
+from api.login.credentials import CREDENTIAL_MOST, judged
+from api.panel.event_types import by_family, samples_of
 from api.panel.forms import Form, for_field, moment
-from api.panel.page import Page, PanelRoutes
-from api.panel.texts import t
-from api.subscriptions.models import SubscriptionCreate, SubscriptionUpdate
-from api.subscriptions.service import Editor, checked_details_of, create_once, details_of
+from api.panel.page import SEE_OTHER, Page, PanelRoutes
+from api.panel.texts import TEXTS, t
+from api.subscriptions.models import NAME_MOST, SubscriptionCreate, SubscriptionUpdate
+from api.subscriptions.service import Editor, Prepared, checked_details_of, create_once, details_of
 from domain.access import Scope
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
-from domain.delivery.lifecycle import SubscriptionStatus
+from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.events.catalogue import CATALOGUE
-from domain.events.event_type import EventType
-from domain.events.examples import example_facts
 from domain.urls.rules import UrlRefused
-from domain.wire.bodies import MAIN, legacy_body, modern_body, modern_data_text
+from domain.urls.targets import webhook_title
+from domain.wire.bodies import TEST
 from domain.wire.jsontext import JsonValue
+from domain.wire.signing import MalformedSecretError, secret_keys
 from storage.access.audit import MASK
 from storage.deliveries.figures import (
     COUNTED_OPEN,
@@ -41,20 +59,25 @@ from storage.deliveries.figures import (
     open_deliveries,
     traffic_of_day,
 )
-from storage.deliveries.log import delivery_page
+from storage.deliveries.log import AttemptRow, DeliveryRow, attempts_of, delivery_page, find_delivery
 from storage.listing import Condition, Operator
 from storage.subscriptions.queries import (
     FIELDS_AND_STATUS,
     SHOWN_FAILING,
     SubscriptionRow,
     find_subscription,
+    open_headers,
     subscription_page,
+    subscriptions_with_header,
 )
 
 TEST_MARGIN_SECONDS = 5.0
 """Wait for a saved webhook's test beyond the timeout of its request. A longer test is shown as under way."""
 
 DELIVERIES_SHOWN = 10
+HEADER_FILTER = "headerName[like]"
+"""Filter by the name of a header. Headers are encrypted, so it is no field of the list's SQL."""
+BULK_ACTIONS = ("pause", "resume", "test", "delete")
 
 NO_RETRIES = "none"
 _HEADER = re.compile(r"headers\.(\d{1,4})\.headerName")
@@ -63,8 +86,14 @@ _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1, "": 1}
 _SWITCHES = ("legacy", "hmacEnabled", "ordered")
 _NUMBERS = ("rateLimitPerSecond", "maxConcurrency", "timeoutSeconds")
 _CHOICES = {"orderKey": "subscription", "afterExhausted": "skip"}
-_TEXTS = ("idempotencyKey", "eventName", "url", "name", "activeFrom", "retrySchedule", *_NUMBERS)
-EMPTY: Mapping[str, Any] = {**dict.fromkeys(_TEXTS, ""), **dict.fromkeys(_SWITCHES, False), **_CHOICES, "headers": ()}
+_TEXTS = ("idempotencyKey", "copyOf", "hmacSecret", "url", "name", "activeFrom", "retrySchedule", *_NUMBERS)
+_LISTS = ("headers", "eventNames")
+EMPTY: Mapping[str, Any] = {
+    **dict.fromkeys(_TEXTS, ""),
+    **dict.fromkeys(_SWITCHES, False),
+    **_CHOICES,
+    **dict.fromkeys(_LISTS, ()),
+}
 """Values of an empty form."""
 NEW = {**EMPTY, "hmacEnabled": True}
 """Default values of a new webhook's form."""
@@ -72,12 +101,29 @@ NEW = {**EMPTY, "hmacEnabled": True}
 pages = PanelRoutes()
 
 
+class SavedTest(NamedTuple):
+    """Test of a saved webhook, with its attempt once it has begun."""
+
+    delivery: DeliveryRow
+    attempt: AttemptRow | None
+
+
 @dataclass(frozen=True)
 class WebhookForm:
-    """Body of the API made from a form; `rows` are the form's row numbers of its headers."""
+    """Body of the API made from a form; `rows` are the form's row numbers of its headers.
+
+    A new webhook is made for each of `events`.
+    """
 
     body: dict[str, JsonValue]
     rows: Sequence[int] = ()
+    events: Sequence[str] = ()
+
+    def created(self) -> list[SubscriptionCreate]:
+        """Return a validated body for each event. Raises ValidationFailed."""
+        if not self.events:
+            return [validate(SubscriptionCreate, self.body)]  # which tells that the event is missing, and all else
+        return [validate(SubscriptionCreate, {**self.body, "eventName": name}) for name in self.events]
 
     def placed(self, error: ApiError) -> ApiError:
         """Return the error with the form's field names: headers by their row, a delay by its schedule."""
@@ -98,10 +144,14 @@ class WebhookForm:
 @pages.get("/{storeCode}/webhooks", Scope.SUBSCRIPTION_READ)
 async def listed(page: Page) -> Response:
     """Show the table."""
-    listing = page.listing(FIELDS_AND_STATUS)
+    listing, part = page.listing(FIELDS_AND_STATUS, besides=(HEADER_FILTER,)), page.query(HEADER_FILTER)
+    conditions = list(listing.conditions)
+    if part:
+        with_header = await page.read(subscriptions_with_header, part, page.resources.sealer)
+        conditions.append(Condition("webhookSubscriptionId", Operator.IN, with_header))
     async with page.resources.database.transaction() as connection:
         rows = await subscription_page(
-            connection, page.store_code, listing.conditions, listing.order, listing.items, listing.offset
+            connection, page.store_code, conditions, listing.order, listing.items, listing.offset
         )
         ids = [row.id for row in rows.rows]
         traffic = await traffic_of_day(connection, page.store_code, ids)
@@ -119,46 +169,53 @@ async def listed(page: Page) -> Response:
 
 @pages.get("/{storeCode}/webhooks/new", Scope.SUBSCRIPTION_WRITE)
 async def added(page: Page) -> Response:
-    """Show the form of a new webhook."""
-    return _form(page, {**NEW, "eventName": page.query("eventName"), "idempotencyKey": str(uuid4())})
+    """Show the form of new webhooks, with the values of the webhook `copyOf` if it is given."""
+    fields: Mapping[str, Any] = {**NEW, "eventNames": [page.query("eventName")]}
+    if copied := page.query("copyOf"):
+        row = await page.found(find_subscription, parse_id(copied))
+        name = t("webhooks.copy_of", name=row.name)[:NAME_MOST] if row.name else ""
+        fields = {**_stored_fields(page, row), "name": name, "eventNames": [row.event_name], "copyOf": copied}
+    return _form(page, {**fields, "idempotencyKey": str(uuid4())})
 
 
 @pages.post("/{storeCode}/webhooks/new", Scope.SUBSCRIPTION_WRITE)
 async def created(page: Page) -> Response:
-    """Create the webhook and show its signing key once."""
+    """Create a webhook for each event, all or none, and show their signing key."""
     sent = read_webhook(page.form, page.zone)
     given = page.form.text("idempotencyKey")
     key = given if KEY.fullmatch(given) else None
     try:
-        body = validate(SubscriptionCreate, sent.body)
-        created_id, secret = await create_once(page.resources, page.store_code, page.principal, body, key)
+        bodies, prepared = sent.created(), await _prepared(page)
+        made = await create_once(page.resources, page.store_code, page.principal, bodies, key, prepared)
     except (ValidationFailed, Conflict) as error:
         return _refused(page, sent, error)
-    text = t("webhooks.created", name=body.name or body.event_name)
-    return await saved(page, await page.found(find_subscription, created_id), text, secret)
+    (created_id, secret), url = made[0], bodies[0].url
+    if len(made) == 1:
+        text = t("webhooks.created", name=webhook_title(bodies[0].name, url))
+        return await _saved(page, text, secret, page.url("webhooks.shown", webhookSubscriptionId=created_id))
+    text = t("webhooks.created_together", count=len(made), url=url)
+    return await _saved(page, text, secret, page.url("webhooks.listed", {"url": url}))
 
 
 @pages.get("/{storeCode}/webhooks/{webhookSubscriptionId}/edit", Scope.SUBSCRIPTION_WRITE)
 async def edited(page: Page) -> Response:
-    """Show the form of an existing webhook. Unset fields stay empty, so that placeholders show the defaults."""
+    """Show the form of an existing webhook."""
     row = await found(page)
-    details = details_of(row, page.resources).model_dump(by_alias=True)
-    unset = {"retrySchedule": row.retry_schedule, "maxConcurrency": row.max_concurrency}
-    return _form(page, fields_of({**details, **unset, "timeoutSeconds": row.timeout_seconds}, page.zone), row)
+    return _form(page, _stored_fields(page, row), row)
 
 
 @pages.post("/{storeCode}/webhooks/{webhookSubscriptionId}/edit", Scope.SUBSCRIPTION_WRITE)
 async def changed(page: Page) -> Response:
-    """Save the webhook. A signing key created by switching signing on is shown once."""
+    """Save the webhook, and show the signing key if this switches signing on."""
     row = await found(page)
     sent = read_webhook(page.form, page.zone, row.active_from)
     try:
         body = validate(SubscriptionUpdate, sent.body)
-        secret = await page.actions(Editor).change(row, body)
+        secret = await page.actions(Editor).change(row, body, (await _prepared(page)).secret)
     except (ValidationFailed, Conflict) as error:
         return _refused(page, sent, error, row)
-    text = t("webhooks.changed", name=body.name or row.event_name)
-    return await saved(page, row, text, secret)
+    text = t("webhooks.changed", name=webhook_title(body.name, body.url))
+    return await _saved(page, text, secret, page.url("webhooks.shown"))
 
 
 @pages.post("/{storeCode}/webhooks/check", Scope.SUBSCRIPTION_WRITE)
@@ -166,8 +223,8 @@ async def checked(page: Page) -> Response:
     """Return the API's errors and warning about the form, for its script. Resolves the URL's host; never connects."""
     sent, warning = read_webhook(page.form, page.zone), None
     try:
-        body = validate(SubscriptionCreate, sent.body)
-        warning = (await page.actions(Editor).check(body, body.event_name)).warning
+        for body in sent.created():
+            warning = (await page.actions(Editor).check(body, body.event_name)).warning
     except ValidationFailed as error:
         page.refused(sent.placed(error))
         # Other fields may be invalid: the URL is checked all the same, as it is typed.
@@ -181,13 +238,13 @@ async def checked(page: Page) -> Response:
 
 @pages.post("/{storeCode}/webhooks/draft-test", Scope.SUBSCRIPTION_WRITE)
 async def draft_tested(page: Page) -> Response:
-    """Send a test of the form's draft, and return its request and response for the form's script. Saves nothing."""
+    """Send a test of the form's first event, and return request and response for the form's script. Saves nothing."""
     sent = read_webhook(page.form, page.zone)
     saved_id = page.form.text("webhookSubscriptionId")
     stored = await page.found(find_subscription, parse_id(saved_id)) if saved_id else None
     try:
-        body = validate(SubscriptionCreate, sent.body)
-        result = await page.actions(DraftTests).send_draft(body, stored)
+        body = sent.created()[0]
+        result = await page.actions(DraftTests).send_draft(body, stored, await _prepared(page))
     except (ValidationFailed, TooManyTests, Unavailable) as error:
         page.refused(sent.placed(error))
         return JSONResponse({"errors": page.errors})
@@ -195,13 +252,45 @@ async def draft_tested(page: Page) -> Response:
     return page.render("webhooks/draft_test.html", method="POST", url=body.url, result=result, why=why)
 
 
-@pages.get("/{storeCode}/webhooks/samples/{eventName}", Scope.SUBSCRIPTION_WRITE)
-async def sample(page: Page) -> Response:
-    """Return the event's description and its bodies for a receiver of this store, for the form's script."""
-    event_type = CATALOGUE.get(page.request.path_params["eventName"])
-    if event_type is None:
+@pages.post("/{storeCode}/webhooks/chosen", Scope.SUBSCRIPTION_WRITE)
+async def chosen(page: Page) -> Response:
+    """Pause, resume, test or delete the chosen webhooks, as `act` says. Deleting asks for confirmation first."""
+    act = page.form.text("act")
+    if act not in BULK_ACTIONS:
         raise NotFound
-    return page.render("webhooks/sample.html", event_type=event_type, bodies=_bodies(event_type, page))
+    if act == "test" and not page.may(Scope.DELIVERY_ACT):
+        raise Forbidden
+    ids = {parse_id(one) for one in page.form.all("webhookSubscriptionId")[:ITEMS_MOST]}
+    rows = [row for one in sorted(ids) if (row := await page.read(find_subscription, one)) is not None]
+    back = dict(parse_qsl(page.form.text("from")))
+    if not rows:
+        return await page.done(t("webhooks.none_chosen"), "webhooks.listed", kind="warning", query=back)
+    if act == "delete" and not page.form.flag("sure"):
+        return page.render("webhooks/chosen.html", rows=rows, list_of=back)
+    results = await asyncio.gather(*(_bulk_result(page, row, act) for row in rows))
+    counts = Counter(text for text, _ in results)
+    kind = "success" if all(good for _, good in results) else "warning"
+    said = "; ".join(t("webhooks.bulk_result", count=count, text=text) for text, count in counts.items())
+    return await page.done(said, "webhooks.listed", kind=kind, query=back)
+
+
+async def _bulk_result(page: Page, row: SubscriptionRow, act: str) -> tuple[str, bool]:
+    """Perform the action on one webhook; return its result in words, and True if it succeeded."""
+    try:
+        if act == "delete":
+            await page.actions(Editor).remove(row)
+        elif act == "test":
+            delivery = await page.found(find_delivery, await _send_test(page, row))
+            if delivery.status == DeliveryStatus.DELIVERED:
+                return t("webhooks.bulk_test_delivered"), True
+            kind = delivery.last_failure
+            failure = TEXTS.get(f"deliveries.failure_{kind}", t("webhooks.test_under_way"))
+            return t("webhooks.bulk_test_failed", failure=failure), False
+        else:
+            await page.actions(OperatorActions).change_status(row.id, cast(StatusAction, act))
+    except (Conflict, NotFound, Unavailable) as refusal:
+        return t("webhooks.bulk_refused", why=refusal.message), False
+    return t(f"webhooks.bulk_{act}"), True
 
 
 @pages.get("/{storeCode}/webhooks/{webhookSubscriptionId}", Scope.SUBSCRIPTION_READ)
@@ -214,6 +303,7 @@ async def shown(page: Page) -> Response:
         failing = await failing_subscriptions(connection, page.store_code, most=1, ids=[row.id])
         waiting = await open_deliveries(connection, page.store_code, row.id)
         deliveries = await delivery_page(connection, page.store_code, [of_webhook], None, DELIVERIES_SHOWN)
+        test = await _test_of(page, connection, row)
     details = await checked_details_of(row, resources)
     return page.render(
         "webhooks/shown.html",
@@ -226,17 +316,34 @@ async def shown(page: Page) -> Response:
         counted_most=COUNTED_OPEN,
         waiting_most=WAITING_COUNTED,
         deliveries=deliveries.rows,
+        test=test,
+        under_way=any(one.status in OPEN for one in (*deliveries.rows, *([test.delivery] if test else []))),
     )
 
 
 @pages.post("/{storeCode}/webhooks/{webhookSubscriptionId}/test", Scope.DELIVERY_ACT, refused="webhooks.shown")
 async def tested(page: Page) -> Response:
-    """Send a test of a saved webhook, and show its delivery."""
-    row, tests = await found(page), page.actions(DraftTests)
+    """Send a test of a saved webhook, and show its result on the webhook's page."""
+    message_id = await _send_test(page, await found(page))
+    return page.redirect("webhooks.shown", {"test": message_id})
+
+
+async def _send_test(page: Page, row: SubscriptionRow) -> UUID:
+    tests = page.actions(DraftTests)
     message_id = await tests.send_saved(row)
     seconds = row.timeout_seconds or page.resources.settings.request_timeout_seconds
     await tests.saved_ended(row, message_id, seconds + TEST_MARGIN_SECONDS)
-    return await page.done(t("webhooks.tested"), "deliveries.shown", messageId=message_id)
+    return message_id
+
+
+async def _test_of(page: Page, connection: AsyncConnection, row: SubscriptionRow) -> SavedTest | None:
+    """Return the webhook's test that the address names, or None."""
+    wished = page.query("test")
+    delivery = await find_delivery(connection, page.store_code, UUID(wished)) if is_id(wished) else None
+    if delivery is None or delivery.subscription_id != row.id or delivery.variant != TEST:
+        return None
+    attempts = await attempts_of(connection, delivery.message_id)
+    return SavedTest(delivery, attempts[-1] if attempts else None)
 
 
 @pages.post("/{storeCode}/webhooks/{webhookSubscriptionId}/status", Scope.SUBSCRIPTION_WRITE, refused="webhooks.shown")
@@ -247,17 +354,31 @@ async def status_changed(page: Page) -> Response:
         raise NotFound
     changing = page.actions(OperatorActions).change_status
     row = await changing(page.id("webhookSubscriptionId"), cast(StatusAction, action))
-    return await page.done(t(f"webhooks.done_{action}", name=row.name or row.event_name), "webhooks.shown")
+    return await page.done(t(f"webhooks.done_{action}", name=webhook_title(row.name, row.url)), "webhooks.shown")
 
 
 @pages.post("/{storeCode}/webhooks/{webhookSubscriptionId}/rotate", Scope.SUBSCRIPTION_WRITE, refused="webhooks.shown")
 async def rotated(page: Page) -> Response:
-    """Create a new signing key and show it once."""
+    """Create a new signing key and show it."""
     row = await found(page)
     async with page.resources.database.transaction() as connection:
         await page.take_once(connection)
         secret, _ = await page.actions(Editor).rotate(connection, row.id)
-    return await saved(page, row, t("webhooks.rotated", name=row.name or row.event_name), secret)
+    text = t("webhooks.rotated", name=webhook_title(row.name, row.url))
+    return await _saved(page, text, secret, page.url("webhooks.shown"))
+
+
+@pages.post("/{storeCode}/webhooks/{webhookSubscriptionId}/key", Scope.ADMIN, refused="webhooks.shown")
+async def key_revealed(page: Page) -> Response:
+    """Show the signing key again to an administrator who has entered their password. API keys cannot."""
+    row = await found(page)
+    try:
+        await judged(page.resources, page.principal.name, page.form.raw("password")[:CREDENTIAL_MOST], page.request)
+    except BadCredentials:
+        raise invalid("password", "wrong", t("webhooks.password_wrong")) from None
+    secret = await page.resources.database.run(page.actions(Editor).reveal_key, row)
+    text = t("webhooks.revealed", name=webhook_title(row.name, row.url))
+    return await _saved(page, text, secret, page.url("webhooks.shown"))
 
 
 @pages.post("/{storeCode}/webhooks/{webhookSubscriptionId}/delete", Scope.SUBSCRIPTION_WRITE)
@@ -265,16 +386,7 @@ async def deleted(page: Page) -> Response:
     """Delete the webhook and cancel its waiting deliveries."""
     row = await found(page)
     await page.actions(Editor).remove(row)
-    return await page.done(t("webhooks.deleted", name=row.name or row.event_name), "webhooks.listed")
-
-
-def _bodies(event_type: EventType, page: Page) -> tuple[bytes, list[bytes]]:
-    """Return the modern body and the legacy bodies of the event's sample, as a receiver of this store gets them."""
-    facts = replace(example_facts(event_type), store_code=page.store_code)
-    modern = modern_body(facts, modern_data_text(facts.name, facts.data_text), uuid4(), uuid4())
-    form = event_type.legacy
-    variants = [] if form is None else [MAIN, *([form.second.variant] if form.second else [])]
-    return modern, [legacy_body(facts, variant, page.store.timezone) for variant in variants]
+    return await page.done(t("webhooks.deleted", name=webhook_title(row.name, row.url)), "webhooks.listed")
 
 
 async def found(page: Page) -> SubscriptionRow:
@@ -282,11 +394,40 @@ async def found(page: Page) -> SubscriptionRow:
     return await page.found(find_subscription, page.id("webhookSubscriptionId"))
 
 
-async def saved(page: Page, row: SubscriptionRow, text: str, secret: str | None = None) -> Response:
-    """Redirect to the webhook's page with a notice; show a new signing key first."""
-    if secret is None:
-        return await page.done(text, "webhooks.shown", webhookSubscriptionId=row.id)
-    return page.render("webhooks/key.html", webhook=row, secret=secret, text=text)
+async def _prepared(page: Page) -> Prepared:
+    """Return the signing key that the form generated, and the headers of the webhook it copies.
+
+    Raises ValidationFailed, NotFound.
+    """
+    secret, copied = page.form.text("hmacSecret") or None, page.form.text("copyOf")
+    if secret is not None:
+        try:
+            secret_keys(secret)
+        except MalformedSecretError as error:
+            raise invalid("hmacSecret", "invalid_value", str(error)) from None
+    if not copied:
+        return Prepared(secret)
+    source = await page.found(find_subscription, parse_id(copied))
+    return Prepared(secret, open_headers(source.sealed_headers, page.resources.sealer))
+
+
+async def _saved(page: Page, text: str, secret: str | None, address: str) -> Response:
+    """Redirect to the address with a notice; show a signing key first."""
+    if secret is not None:
+        return page.render("webhooks/key.html", secret=secret, text=text, address=address)
+    await page.say(text)
+    return RedirectResponse(address, SEE_OTHER)
+
+
+def _stored_fields(page: Page, row: SubscriptionRow) -> dict[str, Any]:
+    """Return the form's values of a stored webhook. Unset fields stay empty, so that placeholders show the defaults."""
+    details = details_of(row, page.resources).model_dump(by_alias=True)
+    unset = {
+        "retrySchedule": row.retry_schedule,
+        "maxConcurrency": row.max_concurrency,
+        "timeoutSeconds": row.timeout_seconds,
+    }
+    return fields_of({**details, **unset}, page.zone)
 
 
 def _refused(page: Page, sent: WebhookForm, error: ApiError, row: SubscriptionRow | None = None) -> Response:
@@ -299,14 +440,13 @@ def _refused(page: Page, sent: WebhookForm, error: ApiError, row: SubscriptionRo
 
 def _form(page: Page, fields: dict[str, Any], row: SubscriptionRow | None = None) -> Response:
     settings = page.resources.settings
-    event_type = CATALOGUE.get(row.event_name if row else fields.get("eventName", ""))
+    names = [row.event_name] if row else fields["eventNames"]
     return page.render(
         "webhooks/form.html",
         webhook=row,
         fields=fields,
-        events=list(CATALOGUE.values()),
-        event_type=event_type,
-        bodies=_bodies(event_type, page) if event_type else None,
+        families=by_family(),
+        samples=samples_of(names, page),
         now=datetime.now(page.zone).strftime("%Y-%m-%d %H:%M"),
         default_schedule=shown_schedule(settings.retry_schedule_seconds),
         default_concurrency=settings.subscription_concurrency,
@@ -330,9 +470,7 @@ def read_webhook(form: Form, zone: ZoneInfo, active_from: datetime | None = None
         **{name: form.number(name) for name in _NUMBERS},
         **{name: form.text(name, usual) for name, usual in _CHOICES.items()},
     }
-    if "eventName" in form:
-        body["eventName"] = form.text("eventName")
-    return WebhookForm(body, list(headers))
+    return WebhookForm(body, list(headers), list(dict.fromkeys(filter(None, form.all("eventName")))))
 
 
 def _header_rows(form: Form) -> Iterable[tuple[int, str, str]]:
@@ -394,7 +532,8 @@ def fields_again(form: Form) -> dict[str, Any]:
     """Return the submitted fields for a form that is shown again. Header values must be entered again."""
     headers = [HeaderRow(place, name, MASK if value == MASK else "") for place, name, value in _header_rows(form)]
     sent = {name: form.text(name) for name in (*_TEXTS, *_CHOICES)}
-    return {**sent, **{name: form.flag(name) for name in _SWITCHES}, "headers": headers}
+    lists = {"headers": headers, "eventNames": form.all("eventName")}
+    return {**sent, **{name: form.flag(name) for name in _SWITCHES}, **lists}
 
 
 def emptied(form: Form) -> list[int]:

@@ -14,7 +14,7 @@ from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 
 
-@pytest.mark.parametrize("path", ["/", "/api", "/api/", "/api/default", "/nonsense", "/docs/", "/api/default/webhook"])
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/default", "/nonsense", "/docs/", "/api/default/webhook"])
 async def test_where_nothing_is_it_is_a_404(installed: Installation, path: str) -> None:
     response = await (await installed.caller()).get(path)
     assert (response.status_code, response.json()) == (404, {"code": 404, "message": "Not Found"})

@@ -21,6 +21,8 @@ LEAST = {
         GET /recover/{bulkActionId}/figures
         GET /webhooks
         GET /webhooks/{webhookSubscriptionId}
+        GET /event-types
+        GET /event-types/{eventName}
         GET /migrate
         GET /migrate/{webhookSubscriptionId}
         GET /settings
@@ -44,8 +46,8 @@ LEAST = {
         GET /webhooks/{webhookSubscriptionId}/edit
         POST /webhooks/{webhookSubscriptionId}/edit
         POST /webhooks/check
-        GET /webhooks/samples/{eventName}
         POST /webhooks/draft-test
+        POST /webhooks/chosen
         POST /webhooks/{webhookSubscriptionId}/test
         POST /webhooks/{webhookSubscriptionId}/status
         POST /webhooks/{webhookSubscriptionId}/rotate
@@ -55,6 +57,7 @@ LEAST = {
         POST /migrate/{webhookSubscriptionId}/switch
     """,
     "admin": """
+        POST /webhooks/{webhookSubscriptionId}/key
         POST /settings
         POST /settings/operator-key
         GET /audit

@@ -136,13 +136,16 @@ class Photographer:
         """The form of a new webhook, with a test that has been answered."""
         page = self.page
         await self.show("/webhooks/new")
-        await page.get_by_role("combobox", name="Event").fill("CustomerLevelChanged")
-        await page.get_by_role("heading", name="Modern body").wait_for()
+        for event in ("CustomerLevelChanged", "CustomerRegistered"):
+            await page.get_by_role("combobox", name="Events").fill(event)
+            await page.get_by_role("combobox", name="Events").press("Enter")
+            await page.get_by_text(f"Modern and legacy body {event}").wait_for()
         await page.get_by_label("URL").fill(url)
         await page.get_by_text("This address may be used.").wait_for()
         await page.get_by_role("button", name="Add header").click()
         await page.get_by_label("Header name").fill("X-Till")
         await page.get_by_label("Header value").fill("7")
+        await page.get_by_role("button", name="Generate key").click()
         await page.get_by_role("button", name="Send test").click()
         await page.get_by_role("heading", name="Delivered").wait_for()
 
@@ -153,13 +156,14 @@ async def take_all(camera: Photographer, ids: dict[str, str], receiver: Receiver
     await camera.take("webhooks", all_variants=True)
     await camera.fill_in_a_webhook(receiver.url("/letters/new"))
     await camera.take("webhook-form")
-    await camera.take_part("webhook-test", "Send a test")
+    await camera.take_part("webhook-test", "Test")
     for name, path, all_variants in (
         ("webhook", f"/webhooks/{ids[FAILING]}", False),
         ("dashboard", "/dashboard", True),
         ("deliveries", "/deliveries", False),
         ("delivery", f"/deliveries/{ids['delivery']}", False),
         ("event", f"/events/{ids['event']}", False),
+        ("event-types", "/event-types", False),
         ("expiring", "/expiring", False),
         ("recover", f"/recover?webhookSubscriptionId={ids[FAILING]}", False),
         ("migrate", "/migrate", False),

@@ -71,7 +71,7 @@ async def test_one_attempt_is_one_bar_and_one_line_of_the_table(
     table = re.search(r"<tbody>(.*?)</tbody>", text, re.DOTALL)
     assert table is not None
     assert table[1].count("<tr>") == 1
-    assert "0 delivered, 0 failed, 1 given up" in text
+    assert "0 delivered, 0 failed, 1 gave up" in text
 
 
 async def test_a_million_attempts_are_one_bar_too(viewer: Visitor, shop: Shop) -> None:
@@ -79,7 +79,7 @@ async def test_a_million_attempts_are_one_bar_too(viewer: Visitor, shop: Shop) -
     text = await shown(viewer, shop, "?span=day")
     [bar] = [value for value in chart(text, "rates")["series"][0]["data"] if value]
     assert 1_000_000 / 15 <= bar <= 1_000_000 * (MINUTE / RATE_LEAST)
-    assert "1,000,000 delivered, 0 failed, 0 given up" in text
+    assert "1,000,000 delivered, 0 failed, 0 gave up" in text
     assert "100.0 %" in text
 
 
@@ -93,11 +93,11 @@ async def test_figures_are_those_of_this_store(viewer: Visitor, shop: Shop, inst
     await add_delivery(shop, webhook, status="held", ended_at=None, last_failure="http_5xx")
     text = await shown(viewer, shop)
     for part in (
-        "3 delivered, 1 failed, 0 given up",
+        "3 delivered, 1 failed, 0 gave up",
         "75.0 %",
         "receiver.example.com:8443",
         "25.0 %",
-        "next probe at",
+        "next try",
     ):
         assert part in text, part
     assert "1 have failed before" in text

@@ -124,7 +124,8 @@ async def test_files_of_packages_that_no_page_loads_are_not_served(installed: In
 
 async def test_the_panel_is_found_and_leads_to_its_first_page(visit: Visit, shop: Shop) -> None:
     somebody = await visit("viewer")
-    assert (await somebody.get("/admin")).headers["location"] == "/admin/"
+    for entrance in ("/", "/admin"):
+        assert (await somebody.get(entrance)).headers["location"] == "/admin/"
     first = (await somebody.get("/admin/")).headers["location"]
     assert first.startswith(f"/admin/{shop.store}/")
     assert (await somebody.get(first)).status_code == 200

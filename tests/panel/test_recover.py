@@ -54,7 +54,7 @@ async def test_what_failed_is_counted_then_delivered_again_and_the_page_keeps_up
     place = f"/admin/{acting.api.store}/recover"
     fields = {**YEAR, "kind": "recover", "webhookSubscriptionId": subscription, "ratePerSecond": "100"}
     text, sent = await carried_on(editor, place, fields)
-    assert "Deliver 3 deliveries again?" in text
+    assert "Recover 3 deliveries?" in text
     assert "at most 100 per second, so at least 0:00:01" in text
     begun = await editor.post(f"{place}/begin", sent)
     assert begun.status_code == 303
@@ -100,7 +100,7 @@ async def test_nothing_to_do_is_said_and_has_no_button(visit: Visit, shop: Shop)
     empty = (await somebody.get(place)).text
     assert "None yet" in empty
     subscription = await shop.created()
-    for kind, said in (("recover", "Nothing to deliver again"), ("backfill", "Nothing to backfill")):
+    for kind, said in (("recover", "Nothing to recover"), ("backfill", "Nothing to backfill")):
         fields = {**YEAR, "kind": kind, "webhookSubscriptionId": subscription}
         text = (await somebody.post(f"{place}/count", fields)).text
         assert said in text

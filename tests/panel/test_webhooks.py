@@ -6,18 +6,22 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
+from markupsafe import escape
 
-from api.body import validate
 from api.errors import ValidationFailed
 from api.panel.forms import Form
+from api.panel.texts import TEXTS
 from api.panel.webhooks import read_webhook, shown_schedule
-from api.subscriptions.models import SubscriptionCreate
+from domain.delivery.explain import HELD_CODES
+from domain.delivery.failure_kinds import FailureKind
+from domain.events.catalogue import CATALOGUE
+from domain.wire.signing import SECRET_BYTES, format_secret
 from storage.access.audit import MASK
 from tests.api.installation import RECEIVER, Installation, Shop, header
 from tests.panel.conftest import Visit
 from tests.panel.logged import add_delivery, fail
 from tests.panel.queries import statements
-from tests.panel.visitor import Visitor
+from tests.panel.visitor import PASSWORD, Visitor
 
 SECRET = "Bearer 0123456789"
 MARKUP = "<script>alert(1)</script>"
@@ -254,7 +258,7 @@ async def test_a_webhook_that_fails_is_found_and_shown_with_what_its_receiver_an
     for query in ("?status=failing", "?status[in]=failing,disabled"):
         found = await seen(f"/webhooks{query}")
         assert ("Broken" in found, "Well" in found, "Asleep" in found) == (True, False, False), query
-        for part in ("20 failures in a row", "Last answer http_5xx (503)", "12 waiting, next try"):
+        for part in ("20 failures in a row", "Last answer 503 server error http_5xx", "12 waiting, next try"):
             assert part in found
     for query in ("?status=active", "?status=paused"):
         assert "Broken" not in await seen(f"/webhooks{query}")
@@ -266,6 +270,139 @@ async def test_a_webhook_that_fails_is_found_and_shown_with_what_its_receiver_an
     assert "2026-01-01" not in page, "no next attempt lies in the past"
     healthy = await seen(f"/webhooks/{well}")
     assert ("failing" in healthy, "in a row" in healthy) == (False, False)
+
+
+async def test_several_events_make_one_webhook_each_with_one_key_or_none_at_all(visit: Visit, shop: Shop) -> None:
+    somebody = await visit("editor")
+    new = f"/admin/{shop.store}/webhooks/new"
+    key = format_secret(bytes(range(SECRET_BYTES)))
+    events = ["CustomerUpdated", "CustomerRegistered", "CampaignCreated"]
+    fields = {**FIELDS, **await new_form(somebody, shop), "eventName": events, "hmacSecret": key}
+    refused = await somebody.post(new, {**fields, "legacy": "true"})
+    assert refused.status_code == 400
+    assert "CampaignCreated has no legacy format" in refused.text
+    assert (await shop.list())["total"]["all"] == 0
+    for _ in range(2):
+        made = await somebody.post(new, fields)
+        assert set(re.findall(r"whsec_[A-Za-z0-9+/=]+", made.text)) == {key}
+        assert f"3 webhooks to {RECEIVER} are saved" in made.text
+    assert sorted(one["eventName"] for one in (await shop.list())["items"]) == sorted(events)
+    sealer = shop.installation.app.state.resources.sealer
+    for one in (await shop.list())["items"]:
+        row = await shop.row(one["webhookSubscriptionId"])
+        assert (sealer.open(row["sealed_secret"]), row["signature_version"]) == (key, 1)
+    wrong = await somebody.post(new, {**FIELDS, **await new_form(somebody, shop), "hmacSecret": "whsec_short"})
+    assert (wrong.status_code, 'id="error-hmacSecret"' in wrong.text) == (400, True)
+
+
+async def test_a_duplicate_has_the_values_of_the_headers_and_a_key_of_its_own(visit: Visit, shop: Shop) -> None:
+    webhook_id = await shop.created(
+        name="CRM", headers=[header("Authorization", SECRET)], hmacEnabled=True, rateLimitPerSecond=7
+    )
+    somebody = await visit("editor")
+    form = (await somebody.get(f"/admin/{shop.store}/webhooks/new?copyOf={webhook_id}")).text
+    assert SECRET not in form
+    for part in (
+        'value="CRM (copy)"',
+        'value="CustomerRegistered" data-about="A member joined the programme." selected',
+    ):
+        assert part in form
+    copy = dict(re.findall(r'name="([\w.]+)" (?:type="\w+" )?value="([^"]*)"', form))
+    fields = {name: value for name, value in copy.items() if name not in ("legacy", "ordered")}
+    fields |= {"eventName": "CustomerUpdated", "url": f"{RECEIVER}/other"}
+    made = await somebody.post(f"/admin/{shop.store}/webhooks/new", fields)
+    assert made.status_code == 200, made.text
+    [copied] = [one for one in (await shop.list())["items"] if one["webhookSubscriptionId"] != webhook_id]
+    assert await shop.stored_headers(copied["webhookSubscriptionId"]) == [("Authorization", SECRET)]
+    rows = [await shop.row(one) for one in (webhook_id, copied["webhookSubscriptionId"])]
+    sealer = shop.installation.app.state.resources.sealer
+    assert len({sealer.open(row["sealed_secret"]) for row in rows}) == 2
+    assert [row["rate_limit_per_second"] for row in rows] == [7, 7]
+
+
+async def test_an_admin_who_confirms_the_password_sees_the_key_again_and_the_audit_tells(
+    visit: Visit, shop: Shop
+) -> None:
+    made = (await shop.create(hmacEnabled=True)).json()
+    here = f"/admin/{shop.store}/webhooks/{made['webhookSubscriptionId']}"
+    admin, editor = await visit("admin"), await visit("editor")
+    assert "Show key" in (await admin.get(here)).text
+    assert "Show key" not in (await editor.get(here)).text
+    assert (await editor.post(f"{here}/key", {"password": PASSWORD})).status_code == 403
+    refused = await admin.post(f"{here}/key", {"password": "another"})
+    assert refused.status_code == 303
+    assert "The password is wrong." in (await admin.get(here)).text
+    assert [one["action"] for one in await shop.audit()] == ["create"]
+    revealed = await admin.post(f"{here}/key", {"password": PASSWORD})
+    assert made["hmacSecret"] in revealed.text
+    assert revealed.headers["cache-control"] == "no-store"
+    [_, entry] = await shop.audit()
+    assert (entry["action"], entry["actor"]) == ("reveal_hmac_secret", f"administrator:{admin.username}")
+    assert made["hmacSecret"] not in str(entry)
+    assert made["hmacSecret"] not in (await shop.client.get(shop.path(made["webhookSubscriptionId"]))).text
+
+
+async def test_chosen_webhooks_are_paused_resumed_and_after_a_question_deleted(
+    installed: Installation, visit: Visit, shop: Shop
+) -> None:
+    first, second, third = [await shop.created(url=f"{RECEIVER}/{number}") for number in range(3)]
+    foreign = await (await installed.shop()).created()
+    await shop.client.post(shop.path(third, "disable"))
+    somebody = await visit("editor")
+    listed, chosen = f"/admin/{shop.store}/webhooks", f"/admin/{shop.store}/webhooks/chosen"
+
+    async def act(name: str, *ids: str, **more: str) -> str:
+        await somebody.get(listed)
+        answer = await somebody.post(chosen, {"act": name, "webhookSubscriptionId": ids, **more})
+        return (await somebody.get(answer.headers["location"])).text if answer.status_code == 303 else answer.text
+
+    async def statuses() -> list[str]:
+        return [(await shop.details(one))["status"] for one in (first, second, third)]
+
+    text = await act("pause", first, second, third, foreign)
+    assert ("2 paused" in text, "1 not: It is disabled, so nothing is sent anyway" in text) == (True, True)
+    assert await statuses() == ["paused", "paused", "disabled"]
+    assert "1 resumed" in await act("resume", first)
+    assert await statuses() == ["active", "paused", "disabled"]
+    assert "Tick webhooks in the list first." in await act("pause")
+    asked = await act("delete", first, second)
+    assert all(part in asked for part in ("Delete 2 webhooks?", f"{RECEIVER}/0", f"{RECEIVER}/1"))
+    assert (await shop.list())["total"]["all"] == 3
+    assert "2 deleted" in await act("delete", first, second, foreign, sure="true")
+    assert [one["webhookSubscriptionId"] for one in (await shop.list())["items"]] == [third]
+
+
+async def test_webhooks_are_found_by_the_name_of_a_header_and_called_by_host_and_path(visit: Visit, shop: Shop) -> None:
+    await shop.created(
+        url=f"{RECEIVER}/tills?token=1", headers=[header("X-Till", "7"), header("Authorization", SECRET)]
+    )
+    await shop.created(name="Other", headers=[header("X-Other", "X-Till")])
+    await shop.created(name="None")
+    somebody = await visit("viewer")
+
+    async def names(query: str) -> list[str]:
+        text = (await somebody.get(f"/admin/{shop.store}/webhooks?{query}")).text
+        return re.findall(r'/webhooks/[0-9a-f-]{36}">([^<]+)</a>', text)
+
+    assert await names("headerName[like]=x-till") == ["receiver.example.com/hook/tills"]
+    assert await names("headerName[like]=x-") == ["receiver.example.com/hook/tills", "Other"]
+    assert await names("headerName[like]=x-&name=Other") == ["Other"]
+    assert await names("headerName[like]=7") == []
+    assert len(await names("headerName[like]=")) == 3
+
+
+async def test_every_event_is_described_with_the_bodies_a_receiver_of_the_store_gets(visit: Visit, shop: Shop) -> None:
+    text = (await (await visit("viewer")).get(f"/admin/{shop.store}/event-types")).text
+    for event_type in CATALOGUE.values():
+        [part] = re.findall(rf'data-event="{event_type.name}">(.*?)</details>', text, re.DOTALL)
+        assert str(escape(event_type.description)) in part
+        assert part.count(str(escape(f'"storeCode": "{shop.store}"'))) >= 1
+        assert ("Legacy body" in part) == (event_type.legacy is not None)
+
+
+def test_every_failure_and_every_reason_to_hold_has_words() -> None:
+    codes = [f"failure_{kind}" for kind in FailureKind] + [f"because_{one}" for one in HELD_CODES]
+    assert [code for code in codes if f"deliveries.{code}" not in TEXTS] == []
 
 
 async def test_a_webhook_of_another_store_is_none_here(installed: Installation, visit: Visit, shop: Shop) -> None:
@@ -298,13 +435,13 @@ def test_a_schedule_is_read_as_people_write_it(typed: str, delays: list[int] | N
     sent = read_webhook(Form([*FIELDS.items(), ("retrySchedule", typed)]), ZONE)
     if delays is None and typed:
         with pytest.raises(ValidationFailed) as refused:
-            validate(SubscriptionCreate, sent.body)
+            sent.created()
         [problem, *_] = sent.placed(refused.value).problems
         assert problem.path == "retrySchedule"
         return
-    assert validate(SubscriptionCreate, sent.body).retry_schedule == delays
+    assert sent.created()[0].retry_schedule == delays
     again = Form([*FIELDS.items(), ("retrySchedule", shown_schedule(delays))])
-    assert validate(SubscriptionCreate, read_webhook(again, ZONE).body).retry_schedule == delays
+    assert read_webhook(again, ZONE).created()[0].retry_schedule == delays
 
 
 def test_an_instant_is_one_on_the_clocks_of_the_store() -> None:

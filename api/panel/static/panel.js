@@ -1,4 +1,5 @@
-// Script of every page: theme switch, confirmation dialogs, copying, and filters without empty fields.
+// Script of every page: theme switch, confirmation dialogs, copying, ages of instants, a question before a filled form is
+// left, and filters without empty fields.
 (function () {
   "use strict";
 
@@ -28,6 +29,48 @@
       done();
     }
   }
+
+  // Adds its age to each instant. The server's clock counts, as the page tells it.
+  var AGES_MS = 30000;
+  var UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  var ahead = Date.parse(document.documentElement.dataset.now) - Date.now();
+
+  function age(instant) {
+    var seconds = (Date.now() + ahead - Date.parse(instant)) / 1000, size = Math.floor(Math.abs(seconds));
+    var unit = UNITS.find(function (one) { return size >= one[0]; });
+    if (!unit) return "now";
+    var text = Math.floor(size / unit[0]) + " " + unit[1];
+    return seconds < 0 ? "in " + text : text + " ago";
+  }
+
+  window.panelAges = function () {
+    document.querySelectorAll("time.instant").forEach(function (instant) {
+      var place = instant.nextElementSibling;
+      if (!place || !place.classList.contains("age")) {
+        place = document.createElement("span");
+        place.className = "age";
+        instant.after(place);
+      }
+      place.textContent = age(instant.dateTime);
+    });
+  };
+  window.panelAges();
+  setInterval(window.panelAges, AGES_MS);
+
+  // Asks before a form is left that somebody has filled in. `panelSent(form)` says that it is being sent.
+  var filled = new Set();
+  window.panelSent = function (form) { filled.delete(form); };
+  document.addEventListener("input", function (event) {
+    var form = event.target.form;
+    if (form && form.method === "post" && form.contains(event.target) && form.closest("main")) filled.add(form);
+  });
+  document.addEventListener("close", function (event) {
+    event.target.querySelectorAll("form").forEach(window.panelSent);
+  }, true); // a dialog that is given up
+  window.addEventListener("beforeunload", function (event) {
+    if (Array.from(filled).some(function (form) { return form.isConnected; })) event.preventDefault();
+  });
+  document.querySelectorAll("main form [aria-invalid]").forEach(function (field) { filled.add(field.form || field.closest("form")); });
 
   // Shows the full text of the chosen option below a select box, which cuts it off.
   function tell(choice) {

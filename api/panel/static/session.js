@@ -41,6 +41,19 @@
     waiting.splice(0).forEach(function (one) { one.reject({ givenUp: true }); });
   });
 
+  // Sends the form with the name and value of the pressed button, which `form.submit()` leaves out.
+  window.panelSubmit = function (form, button) {
+    form.querySelectorAll("[data-pressed]").forEach(function (field) { field.remove(); });
+    if (button && button.name) {
+      var field = document.createElement("input");
+      Object.assign(field, { type: "hidden", name: button.name, value: button.value });
+      field.setAttribute("data-pressed", "");
+      form.append(field);
+    }
+    window.panelSent(form);
+    form.submit();
+  };
+
   // If the server cannot be reached, the form is submitted unchanged, so that the browser shows the error.
   document.addEventListener("submit", function (event) {
     var form = event.target;
@@ -48,8 +61,9 @@
     event.preventDefault();
     if (form.hasAttribute("data-sent")) return; // A second click sends nothing while the first is being answered.
     form.setAttribute("data-sent", "");
-    window.panelSession().then(function () { form.submit(); }, function (error) {
-      if (error.givenUp) form.removeAttribute("data-sent"); else form.submit();
+    var send = function () { window.panelSubmit(form, event.submitter); };
+    window.panelSession().then(send, function (error) {
+      if (error.givenUp) form.removeAttribute("data-sent"); else send();
     });
   });
 })();

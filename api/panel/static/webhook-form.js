@@ -1,11 +1,13 @@
-// The form of a webhook: header rows, bodies of the chosen event, a suggested name, draft tests, and the API's validation
-// before it is sent. Without this script the form is validated on save, and no header row can be added.
+// The form of a webhook: header rows, bodies of the chosen events, a suggested name, a generated key, draft tests, and the
+// API's validation before it is sent. Without this script the form is validated on save, and no header row can be added.
 (function () {
   "use strict";
 
   var TYPING_MS = 400; // Delay after the last key, so that a half-typed URL is not checked.
   var form = document.querySelector(".webhook-form");
+  var KEY_BYTES = 32;
   var field = function (name) { return form.elements[name]; };
+  var shownField = function (name) { return form.querySelector("[data-path='" + name + "']") || field(name); };
 
   // With `typing` no button was pressed, so an ended session does not open the log-in dialog.
   function ask(address, into, typing) {
@@ -30,7 +32,7 @@
   function forget(input) {
     input.classList.remove("is-invalid");
     input.removeAttribute("aria-invalid");
-    var said = document.getElementById("error-" + input.name);
+    var said = document.getElementById("error-" + (input.dataset.path || input.name));
     if (said) said.remove();
   }
 
@@ -38,7 +40,7 @@
     forget(input);
     var said = document.createElement("div");
     said.className = "invalid-feedback d-block";
-    said.id = "error-" + input.name;
+    said.id = "error-" + (input.dataset.path || input.name);
     said.textContent = message;
     input.classList.add("is-invalid");
     input.setAttribute("aria-invalid", "true");
@@ -49,9 +51,9 @@
 
   function show(errors) {
     var rest = [];
-    Array.prototype.forEach.call(form.elements, function (input) { if (input.name) forget(input); });
+    Array.prototype.forEach.call(form.elements, function (input) { if (input.name || input.dataset.path) forget(input); });
     Object.keys(errors).forEach(function (path) {
-      var input = path && field(path);
+      var input = path && shownField(path);
       if (input) complain(input, errors[path]);
       else rest.push(path ? path + " " + errors[path] : errors[path]);
     });
@@ -71,8 +73,8 @@
     if (sending) return;
     sending = true;
     ask(form.dataset.check).then(function (said) {
-      if (Object.keys(said.errors).length) { sending = false; show(said.errors); } else form.submit();
-    }).catch(function (error) { if (error.givenUp) sending = false; else form.submit(); });
+      if (Object.keys(said.errors).length) { sending = false; show(said.errors); } else window.panelSubmit(form);
+    }).catch(function (error) { if (error.givenUp) sending = false; else window.panelSubmit(form); });
   });
   window.addEventListener("pageshow", function () { sending = false; });
 
@@ -93,9 +95,9 @@
     }, TYPING_MS);
   });
 
-  // Description and bodies of the chosen event; the legacy switch is disabled for an event without a legacy body.
-  function chosen(name) {
-    return Array.prototype.some.call(document.querySelectorAll("#events option"), function (one) { return one.value === name; });
+  // Description and bodies of the chosen events; the legacy switch is disabled beside an event without a legacy body.
+  function chosen() {
+    return Array.prototype.map.call(field("eventName").selectedOptions || [], function (one) { return one.value; });
   }
 
   function allowLegacy() {
@@ -105,16 +107,19 @@
   }
 
   field("eventName").addEventListener("input", function () {
-    var name = field("eventName").value;
-    if (!chosen(name)) return;
-    forget(field("eventName"));
-    fetch(form.dataset.samples + encodeURIComponent(name), { headers: { "X-Requested-With": "fetch" } })
-      .then(function (response) { return response.ok ? response.text() : null; })
-      .then(function (html) {
-        if (html === null || field("eventName").value !== name) return;
-        form.querySelector("[data-sample]").innerHTML = html;
-        allowLegacy();
-      });
+    var samples = form.querySelector("[data-sample]"), names = chosen();
+    if (names.length) forget(shownField("eventName"));
+    samples.querySelectorAll("[data-event]").forEach(function (one) { if (names.indexOf(one.dataset.event) < 0) one.remove(); });
+    names.forEach(function (name) {
+      if (samples.querySelector("[data-event='" + name + "']")) return;
+      fetch(form.dataset.samples + encodeURIComponent(name), { headers: { "X-Requested-With": "fetch" } })
+        .then(function (response) { return response.ok ? response.text() : ""; })
+        .then(function (html) {
+          if (chosen().indexOf(name) >= 0 && !samples.querySelector("[data-event='" + name + "']")) samples.insertAdjacentHTML("beforeend", html);
+          allowLegacy();
+        });
+    });
+    allowLegacy();
     suggest();
   });
 
@@ -126,10 +131,22 @@
     if (suggested === null || field("name").value !== suggested) return;
     var host;
     try { host = new URL(field("url").value).hostname; } catch (error) { return; }
-    if (!host || !chosen(field("eventName").value)) return;
-    suggested = field("name").dataset.suggestion.replace("EVENT", field("eventName").value).replace("HOST", host);
+    var names = chosen();
+    if (!host || !names.length) return;
+    var pattern = names.length > 1 ? field("name").dataset.suggestionMany : field("name").dataset.suggestion;
+    suggested = pattern.replace("EVENT", names[0]).replace("HOST", host);
     field("name").value = suggested;
   }
+
+  // The signing key, of random bytes as the server makes it.
+  var key = form.querySelector("[data-signing-key]");
+  function allowKey() { if (key) key.hidden = !field("hmacEnabled").checked; }
+  field("hmacEnabled").addEventListener("change", allowKey);
+  if (key) key.querySelector("[data-generate-key]").addEventListener("click", function () {
+    var bytes = crypto.getRandomValues(new Uint8Array(KEY_BYTES));
+    field("hmacSecret").value = "whsec_" + btoa(String.fromCharCode.apply(null, bytes));
+    field("hmacSecret").dispatchEvent(new Event("input", { bubbles: true }));
+  });
 
   // The draft test.
   var testButton = form.querySelector("[data-draft-test]");
@@ -141,6 +158,8 @@
       var refused = said.charAt(0) === "{";
       show(refused ? JSON.parse(said).errors : {});
       place.innerHTML = refused ? "" : said;
+      var label = testButton.querySelector("[data-again]");
+      if (!refused) label.textContent = label.dataset.again;
     }).catch(function (error) { place.textContent = error.givenUp ? "" : place.dataset.away; }).then(function () { testButton.disabled = false; });
   });
 
@@ -163,4 +182,5 @@
   });
 
   allowLegacy();
+  allowKey();
 })();

@@ -170,7 +170,7 @@ class People:
         if key not in self._contexts:
             size = {"width": WIDE[0], "height": WIDE[1]}
             # Colours must not be measured half-way through a transition.
-            context = await self._browser.new_context(viewport=size, reduced_motion="reduce")
+            context = await self._browser.new_context(viewport=size, reduced_motion="reduce", has_touch=True)
             self._closing.push_async_callback(context.close)
             context.set_default_timeout(PATIENCE_MS)
             context.on("request", self._requested)

@@ -24,8 +24,9 @@ async def logged_in(people: People, username: str) -> Page:
 
 async def fill_in(page: Page, url: str) -> None:
     """The form of a new webhook, with something in each kind of field."""
-    await page.get_by_role("combobox", name="Event").fill("CustomerUpdated")
-    await expect(page.get_by_role("heading", name="Legacy body")).to_be_visible()
+    await page.get_by_role("combobox", name="Events").fill("CustomerUpdated")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("Modern and legacy body")).to_be_visible()
     await page.get_by_label("URL").fill(url)
     await expect(page.get_by_text("This address may be used.")).to_be_visible()
     await page.get_by_label("Webhook name").fill("Till one")
@@ -64,7 +65,7 @@ async def test_a_webhook_is_saved_as_it_was_typed_although_the_session_ended(
     await page.get_by_role("button", name="Save").click()
     await log_in_beside(people, page, username)
     await dialog.get_by_role("button", name="Send it again").press("Enter")
-    await expect(page.get_by_label("Signing key", exact=True)).to_be_visible()
+    await expect(page.get_by_role("heading", name="Signing key", level=1)).to_be_visible()
     assert people.expected(f"POST {people.address('/webhooks/check')}: 401") == 2
     assert people.expected(f"GET {people.entrance('/session')}: 401") == 3
     [row] = (await shop.get("webhook/subscription"))["items"]
@@ -95,7 +96,7 @@ async def test_who_logged_in_anew_elsewhere_sends_every_form_with_the_new_token(
     await acting.get_by_role("button", name="Pause").click()
     await expect(acting.get_by_role("status").first).to_contain_text("CRM is paused.")
     await page.get_by_role("button", name="Save").click()
-    await expect(page.get_by_label("Signing key", exact=True)).to_be_visible()
+    await expect(page.get_by_role("heading", name="Signing key", level=1)).to_be_visible()
     assert people.expected(f"POST {people.address('/webhooks/check')}: 403") == 1
 
 

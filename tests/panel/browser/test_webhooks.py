@@ -4,10 +4,13 @@ import re
 from dataclasses import dataclass
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Dialog, Page, expect
 
+from domain.wire.signing import secret_keys, standard_signature
+from tests.deadlines import eventually
 from tests.panel.browser.live import LiveShop
-from tests.panel.browser.people import People
+from tests.panel.browser.people import NARROW, WIDE, People
+from tests.panel.visitor import PASSWORD
 from tests.receiver import Receiver, status
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]  # a story, on a machine that is busy with other tests
@@ -43,7 +46,8 @@ class Story:
 
     async def what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost(self) -> None:
         page = self.page
-        await page.get_by_role("combobox", name="Event").fill("CustomerUpdatd")
+        await page.get_by_role("combobox", name="Events").fill("CustomerUpdatd")
+        await expect(page.get_by_text("No event matches.")).to_be_visible()
         await page.get_by_label("URL").fill("http://169.254.169.254/latest")
         await expect(page.get_by_text("is a cloud metadata address")).to_be_visible()
         await self.press("Add header")
@@ -51,14 +55,21 @@ class Story:
         await page.get_by_label("Header value").fill(SECRET)
         await self.press("Save")
         await expect(page.get_by_role("alert")).to_contain_text("Nothing was saved")
-        await expect(page.get_by_text("did you mean CustomerUpdated?")).to_be_visible()
+        await expect(page.locator("#error-eventName")).to_have_text("is required")
+        await expect(page.get_by_role("combobox", name="Events")).to_be_focused()
         await expect(page.get_by_text("is set by the sender and cannot be replaced")).to_be_visible()
         await expect(page.get_by_label("Header value")).to_have_value(SECRET)
         await self.check()
 
     async def a_chosen_event_shows_both_bodies_and_a_name_is_suggested(self) -> None:
         page = self.page
-        await page.get_by_role("combobox", name="Event").fill("CustomerUpdated")
+        events = page.get_by_role("combobox", name="Events")
+        await events.fill("members data were")
+        await expect(page.get_by_role("listbox", name="Events").get_by_role("option")).to_have_count(1)
+        await self.check()
+        await events.press("Enter")
+        await expect(page.get_by_role("button", name="Remove CustomerUpdated")).to_be_visible()
+        await page.get_by_text("Modern and legacy body").click()
         await expect(page.get_by_role("heading", name="Legacy body")).to_be_visible()
         await expect(page.get_by_text('"eventName": "CustomerUpdated"')).to_be_visible()
         await page.get_by_label("URL").fill(self.receiver.url("/hook"))
@@ -69,22 +80,27 @@ class Story:
 
     async def tried_before_it_is_saved_it_shows_request_and_response_as_text(self) -> None:
         page = self.page
+        await self.press("Generate key")
+        self.key = await page.get_by_label("Signing key", exact=True).input_value()
         self.receiver.script(status(418, body=b"<img src=x onerror=alert(1)><script>alert(2)</script>"))
         await self.press("Send test")
         await expect(page.get_by_role("heading", name="This would have been a failed attempt")).to_be_visible()
         await expect(page.get_by_text("<img src=x onerror=alert(1)>")).to_be_visible()
         await expect(page.get_by_text("Authorization: •••")).to_be_visible()
         await self.check()
-        await self.press("Send test")
+        await self.press("Send another")
         await expect(page.get_by_role("heading", name="Delivered")).to_be_visible()
         assert [one.header("X-Webhook-Test") for one in self.receiver.requests] == ["true", "true"]
-        assert self.receiver.requests[-1].header("Authorization") == SECRET
+        last = self.receiver.requests[-1]
+        assert last.header("Authorization") == SECRET
+        signed = str(last.header("webhook-id")), int(str(last.header("webhook-timestamp"))), last.body
+        assert last.header("webhook-signature") == standard_signature(secret_keys(self.key)[1], *signed)
 
-    async def saved_it_shows_its_key_once(self) -> None:
+    async def saved_it_has_the_key_that_signed_the_test(self) -> None:
         page = self.page
         await self.press("Save")
-        self.key = await page.get_by_label("Signing key", exact=True).input_value()
-        assert self.key.startswith("whsec_")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Signing key")
+        assert await page.get_by_label("Signing key", exact=True).input_value() == self.key
         await self.check()
         await page.get_by_role("link", name="I have saved it").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text(NAME)
@@ -103,18 +119,36 @@ class Story:
         await page.get_by_role("link", name="Edit").click()
         await expect(page.get_by_label("Header value")).to_have_value("•••")
         await self.check()
-        await page.get_by_label("Delays between attempts").fill("1s, 2m")
+        await page.get_by_label("Retry schedule").fill("1s, 2m")
         await page.get_by_label("Legacy body").check()
         await self.press("Save")
         await self.said("is saved")
         await expect(page.get_by_text("1s, 2m")).to_be_visible()
 
-    async def sent_a_test_it_leads_to_its_delivery(self) -> None:
-        page = self.page
+    async def sent_a_test_it_stays_and_shows_the_result_beside_send_another(self) -> None:
+        page, before = self.page, len(self.receiver.requests)
+        self.receiver.script(status(503))
         await self.press("Send test")
-        await self.said("This is its delivery")
-        await expect(page).to_have_url(re.compile("/deliveries/"))
-        await page.go_back()
+        await self.said("503 server error")
+        await self.check()
+        await self.press("Send another")
+        await self.said("delivered 200")
+        await expect(page.get_by_role("heading", level=1)).to_have_text(NAME)
+        await expect(page.get_by_role("link", name="Delivery of this test")).to_be_visible()
+        assert len(self.receiver.requests) == before + 2
+
+    async def its_key_is_shown_again_to_an_admin_who_confirms_the_password(self) -> None:
+        page = await self.people.visit("admin", "/webhooks")
+        await page.get_by_role("link", name=NAME).click()
+        for password, said in (("wrong", "The password is wrong."), (PASSWORD, "This is the signing key of")):
+            await page.get_by_role("button", name="Show key").click()
+            dialog = page.get_by_role("dialog")
+            await dialog.get_by_label("Password").fill(password)
+            await self.people.check(page)
+            await dialog.get_by_role("button", name="Show key").click()
+            await expect(page.get_by_role("status")).to_contain_text(said)
+        assert await page.get_by_label("Signing key", exact=True).input_value() == self.key
+        await page.close()
 
     async def paused_nothing_goes_out_and_resumed_all_of_it_does(self) -> None:
         await self.press("Pause")
@@ -144,7 +178,7 @@ class Story:
         await page.get_by_role("link", name="I have saved it").press("Enter")
 
     async def deleted_it_says_how_many_were_waiting(self) -> None:
-        await self.answer_dialog("Disable", f"Disable {NAME}?")
+        await self.answer_dialog("Disable", f"It sends to {self.receiver.url('/hook')}.")
         await self.said("Nothing is sent any more.")
         await self.press("Enable")
         await self.said("active again")
@@ -152,7 +186,7 @@ class Story:
         await self.said("none is lost")
         await self.shop.until(await self.shop.emit(), "held")
         await self.page.reload()
-        await self.answer_dialog("Delete", "Its waiting deliveries (1) are cancelled.")
+        await self.answer_dialog("Delete", f"{self.receiver.url('/hook')}. Its waiting deliveries (1) are cancelled.")
         await self.said(f"{NAME} is deleted.")
         await expect(self.page.get_by_text("No webhooks yet")).to_be_visible()
 
@@ -167,10 +201,11 @@ async def test_a_webhook_from_its_first_day_to_its_last(people: People, shop: Li
     await story.what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost()
     await story.a_chosen_event_shows_both_bodies_and_a_name_is_suggested()
     await story.tried_before_it_is_saved_it_shows_request_and_response_as_text()
-    await story.saved_it_shows_its_key_once()
+    await story.saved_it_has_the_key_that_signed_the_test()
     await story.the_next_matching_event_is_delivered()
     await story.edited_it_keeps_the_value_whose_mask_is_left()
-    await story.sent_a_test_it_leads_to_its_delivery()
+    await story.sent_a_test_it_stays_and_shows_the_result_beside_send_another()
+    await story.its_key_is_shown_again_to_an_admin_who_confirms_the_password()
     await story.paused_nothing_goes_out_and_resumed_all_of_it_does()
     await story.its_key_is_rotated_by_keyboard_alone()
     await story.deleted_it_says_how_many_were_waiting()
@@ -204,3 +239,97 @@ async def test_the_list_is_filtered_sorted_and_paged_by_its_address(
     await page.get_by_role("link", name="Till 09").click()
     await expect(page.get_by_role("button", name="Pause")).to_have_count(0)
     await people.check(page)
+
+
+async def test_several_events_to_one_url_are_chosen_by_mouse_touch_and_keyboard_and_made_together(
+    people: People, shop: LiveShop, receiver: Receiver
+) -> None:
+    page = await people.visit("editor", "/event-types")
+    await expect(page.locator("[data-event]")).to_have_count(28)
+    await people.check(page)
+    await page.get_by_role("link", name="Add webhook CampaignCreated").click()
+    await expect(page.get_by_text("It has no legacy body.")).to_be_visible()
+    await expect(page.get_by_label("Legacy body")).to_be_disabled()
+    events = page.get_by_role("combobox", name="Events")
+    await events.click()
+    await page.get_by_role("option", name="CustomerRegistered A member joined").click()
+    await events.tap()
+    await page.get_by_role("option", name="CustomerUpdated").tap()
+    for key in ("ArrowDown", "ArrowDown", "Enter", "Backspace", "ArrowUp", "ArrowDown", "Escape"):
+        await events.press(key)
+    await page.get_by_role("button", name="Remove CampaignCreated").click()
+    chosen = page.get_by_role("list").filter(has=page.get_by_role("button", name=re.compile("^Remove")))
+    await expect(chosen.get_by_role("listitem")).to_have_text(["AchievementUpdated", "CustomerRegistered"])
+    await events.fill("customerupdated")
+    await events.press("Tab")
+    await page.get_by_role("button", name="Remove AchievementUpdated").click()
+    await page.get_by_label("URL").fill(receiver.url("/both"))
+    await expect(page.get_by_label("Webhook name")).to_have_value("127.0.0.1")
+    await page.get_by_label("Webhook name").fill("")
+    for width, height in (WIDE, (390, 844)):
+        await page.set_viewport_size({"width": width, "height": height})
+        await page.evaluate("window.scrollTo(0, 0)")
+        await expect(page.get_by_role("button", name="Save")).to_be_in_viewport(ratio=1)
+    await people.check(page)
+
+    asked: list[str] = []
+
+    async def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        await dialog.dismiss()
+
+    page.once("dialog", stay)
+    await page.get_by_role("link", name="Dashboard").click(no_wait_after=True)
+
+    async def has_asked() -> bool:
+        return asked == ["beforeunload"]
+
+    await eventually(has_asked, 15, "the question before a filled form is left")
+    await expect(page.get_by_role("button", name="Remove CustomerUpdated")).to_be_visible()
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_role("status")).to_contain_text(f"2 webhooks to {receiver.url('/both')} are saved.")
+    await page.get_by_role("link", name="I have saved it").click()
+    assert asked == ["beforeunload"]
+    names = page.locator("tbody .name a")
+    await expect(names).to_have_text([f"{receiver.url('/both').removeprefix('http://')}"] * 2)
+    for name in ("CustomerUpdated", "CustomerRegistered"):
+        await shop.until(await shop.emit(name), "delivered")
+
+
+async def test_chosen_webhooks_are_paused_resumed_tested_duplicated_and_deleted(
+    people: People, shop: LiveShop, receiver: Receiver
+) -> None:
+    for number in range(3):
+        await shop.subscribe(receiver.url(f"/{number}"), headers=[{"headerName": f"X-{number}", "headerValue": "1"}])
+    page = await people.visit("editor", "/webhooks")
+    await page.get_by_label("Choose all of this page").check()
+    await page.get_by_role("button", name="Pause").click()
+    await expect(page.get_by_role("status")).to_have_text("3 paused")
+    await page.get_by_label("Filter by Header name").fill("x-1")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".status-paused")).to_have_count(1)
+    await people.check(page)
+    await page.get_by_label(re.compile("Choose 127.0.0.1")).check()
+    await page.get_by_role("button", name="Resume").click()
+    await expect(page.get_by_role("status")).to_have_text("1 resumed")
+    await page.get_by_label("Choose all of this page").check()
+    await page.get_by_role("button", name="Send test").click()
+    await expect(page.get_by_role("status")).to_have_text("1 tested: delivered")
+    assert [one.target for one in receiver.requests] == ["/1"]
+    await page.locator("tbody .name a").click()
+    await page.get_by_role("link", name="Duplicate").click()
+    await expect(page.get_by_label("Header value")).to_have_value("•••")
+    await people.check(page)
+    await page.get_by_label("URL").fill(receiver.url("/copy"))
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_text("is saved")).to_be_visible()
+    await page.goto(people.address("/webhooks"))
+    await page.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
+    await page.get_by_label("Choose all of this page").check()
+    await page.get_by_role("button", name="Delete …").click()
+    await expect(page.get_by_role("heading", name="Delete 4 webhooks?")).to_be_visible()
+    await expect(page.get_by_text(receiver.url("/copy"))).to_be_visible()
+    await people.check(page)
+    await page.get_by_role("button", name="Delete").click()
+    await expect(page.get_by_role("status")).to_have_text("4 deleted")
+    await expect(page.get_by_text("No webhooks yet")).to_be_visible()

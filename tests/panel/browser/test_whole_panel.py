@@ -20,9 +20,9 @@ LOOKED_AT = [route for route in named_routes().values() if route.method == "GET"
 FRAGMENTS = {
     "dashboard.components",
     "deliveries.fresh",
+    "event_types.sample",
     "expiring.scans",
     "recover.figures",
-    "webhooks.sample",
 }
 """What scripts put into pages, which are checked with it."""
 
