@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -45,6 +46,9 @@ BEGUN_PER_TICK = 50
 LINGERING_MOST = 64
 """Maximum number of workflows without a credit that wait for slow receivers alone: a worker runs 100 at once."""
 
+UNBEGUN_AT_ONCE = 600
+"""Events of lost matches whose intents are closed in one transaction: as many as a batch has."""
+
 FAULT_PAUSE_SECONDS = 1.0
 """Pause between tries while PostgreSQL is away."""
 
@@ -62,7 +66,9 @@ class DeliveryActivities:
     drains: Drains
     expiry: ExpiryFromEvents | None = None
     _lingering: int = field(init=False, default=0)
-    _interrupting: set[asyncio.Task[None]] = field(init=False, default_factory=set)
+    _unbegun: dict[tuple[str, UUID], None] = field(init=False, default_factory=dict)
+    """Events whose match may have been committed although this worker has not begun their attempts."""
+    _interrupting: asyncio.Task[None] | None = field(init=False, default=None)
 
     @activity.defn(name="attempt-events")
     async def attempt_events(self, batch: EventBatch) -> FirstAttempts:
@@ -82,35 +88,42 @@ class DeliveryActivities:
                     )
                     begun = await self._begin(deliveries, admission)
                 except BaseException:  # The match may have been committed all the same.
-                    task = asyncio.create_task(self._interrupt_unbegun(events))
-                    self._interrupting.add(task)
-                    task.add_done_callback(self._interrupting.discard)
+                    self._unbegun.update(dict.fromkeys(events))
+                    if self._interrupting is None or self._interrupting.done():
+                        self._interrupting = asyncio.create_task(self._interrupt_unbegun())
                     raise
+                for event in events:
+                    self._unbegun.pop(event, None)
                 await self._wake_drains(deliveries)
             await self._wait(workflow_id, deliveries, begun)
             return _first_attempts(batch.events, deliveries, begun)
         finally:
             self.backpressure.release(workflow_id)
 
-    async def _interrupt_unbegun(self, events: Sequence[tuple[str, UUID]]) -> None:
+    async def _interrupt_unbegun(self) -> None:
         """Close the intents of this worker for deliveries that it does not attempt, however long the database is away.
         Otherwise other workers would wait for these attempts for as long as this worker lives."""
-
-        async def interrupt_unbegun(connection: AsyncConnection) -> None:
-            deliveries = await open_of_events(connection, [store for store, _ in events], [one for _, one in events])
-            ours = [one for one in deliveries if one.sender_id == self.dispatcher.worker_id]
-            await interrupt(connection, [one for one in ours if not self.dispatcher.taken(one)])
-
-        while True:
+        while self._unbegun:
+            events = list(islice(self._unbegun, UNBEGUN_AT_ONCE))
+            for event in events:
+                del self._unbegun[event]
             try:
-                await self.database.run(interrupt_unbegun)
-                return
+                await self.database.run(self._interrupt_unbegun_of, events)
             except OUTAGES as error:
                 logger.warning(
                     "closing the intents of a lost match failed (%s), retrying in %g s",
                     *(type(error).__name__, FAULT_PAUSE_SECONDS),
                 )
+                self._unbegun.update(dict.fromkeys(events))
                 await asyncio.sleep(FAULT_PAUSE_SECONDS)
+
+    async def _interrupt_unbegun_of(self, connection: AsyncConnection, events: Sequence[tuple[str, UUID]]) -> None:
+        deliveries = await open_of_events(connection, [store for store, _ in events], [one for _, one in events])
+        ours = [one for one in deliveries if one.sender_id == self.dispatcher.worker_id]
+        unbegun = [one for one in ours if not self.dispatcher.taken(one)]
+        # Another run of the same events may have the intents and not have begun yet.
+        self.dispatcher.supersede([one.message_id for one in unbegun])
+        await interrupt(connection, unbegun)
 
     async def _begin(self, deliveries: Sequence[OpenDelivery], admission: Admission) -> dict[UUID, asyncio.Task[Step]]:
         begun: dict[UUID, asyncio.Task[Step]] = {}

@@ -196,9 +196,13 @@ class Dispatcher:
                 f"attempt {delivery.number} of {delivery.message_id} is another sender's, or its delivery has changed"
             )
         if delivery.sender_id is not None:
-            now = time.monotonic()
-            self._superseded = {one: at for one, at in self._superseded.items() if now - at < SUPERSEDED_SECONDS}
-            self._superseded[delivery.message_id] = now
+            self.supersede([delivery.message_id])
+
+    def supersede(self, message_ids: Collection[UUID]) -> None:
+        """Make no attempt by the intents of these deliveries that were written with their match: they are closed."""
+        now = time.monotonic()
+        self._superseded = {one: at for one, at in self._superseded.items() if now - at < SUPERSEDED_SECONDS}
+        self._superseded.update(dict.fromkeys(message_ids, now))
 
     async def _take_back(self, delivery: OpenDelivery, suspension: Suspension) -> Step:
         """Delete the intent of an attempt that is not made, and give the delivery the suspension's status."""

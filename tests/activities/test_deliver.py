@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -213,6 +214,52 @@ async def test_a_match_whose_attempts_are_not_begun_holds_up_no_other_worker(
     assert first.delivered == 1
     [message_id] = [row.message_id for row in await bench.execute("SELECT message_id FROM delivery")]
     assert await numbers(bench, message_id) == [(1, None, "interrupted"), (2, 200, None)]
+
+
+async def test_an_intent_that_another_run_closes_before_its_attempt_begins_is_not_used(
+    bench: Workbench, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event is in two runs of one worker: the second fails between the first one's match and its attempts."""
+    begin = bench.activities._begin
+
+    async def beside_a_failing_run(*arguments: Any) -> Any:
+        monkeypatch.setattr(bench.activities, "_begin", begin)
+        with monkeypatch.context() as patch:
+            patch.setattr(deliver, "match", cancelled)
+            with pytest.raises(asyncio.CancelledError):
+                await bench.attempt_events(event_ids)
+        await bench.activities._interrupting
+        return await begin(*arguments)
+
+    async def cancelled(*_: object, **__: object) -> None:
+        raise asyncio.CancelledError
+
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    event_ids = await bench.emit("CustomerUpdated", "{}")
+    monkeypatch.setattr(bench.activities, "_begin", beside_a_failing_run)
+    assert (await bench.attempt_events(event_ids)).delivered == 0
+    assert not receiver.requests
+    assert (await bench.attempt_events(event_ids)).delivered == 1
+    [message_id] = [row.message_id for row in await bench.execute("SELECT message_id FROM delivery")]
+    assert await numbers(bench, message_id) == [(1, None, "interrupted"), (2, 200, None)]
+
+
+async def test_matches_that_fail_in_an_outage_are_looked_after_by_one_task(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise ConnectionError("the database is away")
+
+    event_ids = await bench.emit("CustomerUpdated", "{}", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.activities.database, "run", away)
+        before = asyncio.all_tasks()
+        for _ in range(20):
+            with pytest.raises(ApplicationError):
+                await bench.attempt_events(event_ids)
+        assert len(asyncio.all_tasks() - before) == 1
+        assert len(bench.activities._unbegun) == 3
+    await bench.activities._interrupting
 
 
 async def test_a_lease_of_its_own_with_nothing_under_way_does_not_hold_a_worker_up(
