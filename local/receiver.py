@@ -144,15 +144,16 @@ class Receiver:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as an ASGI application."""
-        body, whole = b"", False
-        while not whole and len(body) <= BODY_LIMIT_BYTES:
+        content, whole = bytearray(), False
+        while not whole and len(content) <= BODY_LIMIT_BYTES:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
-            body, whole = body + message["body"], not message["more_body"]
+            content += message["body"]
+            whole = not message["more_body"]
         status = TOO_LARGE_STATUS
-        if len(body) <= BODY_LIMIT_BYTES:
-            received = self._receive(scope, body)
+        if len(content) <= BODY_LIMIT_BYTES:
+            received = self._receive(scope, bytes(content))
             self._on_request(received)
             status = received.status
             with suppress(TimeoutError):
