@@ -8,9 +8,9 @@ PEERS := .venv-peers
 STAMP := $(VENV)/.installed
 # The first Python of at least 3.11 that can make a virtual environment; another one with `make PYTHON=/path/to/python`.
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
-# Handed to the command behind `run`, `check`, `test`, `migrate`, `chaos` and `bench`, as in `make run ARGS=--no-demo`.
+# Handed to the command behind `run`, `check`, `test`, `migrate`, `chaos`, `attack` and `bench`, as in `make run ARGS=--no-demo`.
 ARGS :=
-# Of `make chaos`; SEED may be several, comma separated.
+# Of `make chaos`, for which SEED may be several, comma separated, and of `make attack`.
 SEED := 1
 MINUTES := 1
 UV_VERSION := 0.13.9
@@ -101,6 +101,10 @@ $(PEERS)/.installed: bench/peers/requirements.lock
 .PHONY: chaos
 chaos: install ## Kill, stop and cut off everything by seed and count what is lost, as in SEED=7 MINUTES=2 ARGS=--partitions.
 	@$(BIN)/python -m tests.chaos --seeds $(SEED) --minutes $(MINUTES) $(ARGS)
+
+.PHONY: attack
+attack: install ## Attack the API and a worker by seed and count what is let in, as in SEED=7; ten minutes.
+	@$(BIN)/python -m tests.attack --seed $(SEED) $(ARGS)
 
 .PHONY: recovery
 recovery: install ## Recover 20,000 deliveries at 600 a second, kill a worker and Temporal meanwhile, and count what came.

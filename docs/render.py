@@ -42,7 +42,11 @@ from temporal.retries import STARTS_AT_ONCE
 from tests.sending.http.hostile import HOSTILE
 
 DOCS = Path(__file__).parent
-CHAOS = DOCS.parent / "bench" / "results" / "chaos.json"
+RESULTS = DOCS.parent / "bench" / "results"
+CHAOS = RESULTS / "chaos.json"
+WORST_SHOWN = 5
+"""Hostile receivers on the page of attacks, those that delay their neighbour most."""
+
 SECTION = re.compile(r"^    # (?P<title>\S.*)$")
 FIELD = re.compile(r"^    (?P<name>[a-z_]+): ")
 
@@ -170,6 +174,50 @@ def hostile_receivers_page() -> str:
         failure = verdict(Answer(case.status_code, case.failure)).failure
         result = "delivered" if failure is None else f"failed: `{failure}`"
         lines.append(f"| {name} | {case.status_code or ''} | {result} | {case.note or ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def attacks_page() -> str:
+    """Render the last result of `make attack`."""
+    result = json.loads((RESULTS / "attack.json").read_text())
+    machine, attacks = result["machine"], result["attacks"]
+    beside = attacks[-1]["neighbour"]
+    worst = sorted(beside["beside"].items(), key=lambda one: -one[1]["p99_ms"])[:WORST_SHOWN]
+    lines = [
+        "# Attacks",
+        "",
+        "`make attack` starts a stack and attacks it with the cases of the tests: calls against the OpenAPI document,",
+        "large heads, unfinished and expensive requests, every route without its right, the table of refused URLs, the",
+        "[hostile receivers](hostile-receivers.md). The seed decides on data and order. Beside each attack on the API",
+        "another client asks for `/healthz` on a connection of its own; beside each receiver, 20 events a second are",
+        "delivered to a healthy one of another store. Generated from `bench/results/attack.json` by `make docs`.",
+        "",
+        f"`{result['command']}`, {machine['at'][:10]}, commit {result['commit'][:7]}: {machine['cores']} cores, "
+        f"{machine['memory_gb']} GB, {result['minutes']:.0f} minutes; load {machine['load_before']:.1f} before and "
+        f"{result['load_after']:.1f} after, of which other work on the machine had its part.",
+        "",
+        "| attack | cases tried | let in | which would be | longest `/healthz` wait, or p99 of the neighbour |",
+        "| --- | ---: | ---: | --- | --- |",
+    ]
+    for one in attacks:
+        wait = f"{one['healthz_ms']:.0f} ms" if "healthz_ms" in one else "–"
+        if "neighbour" in one:
+            wait = f"p99 {beside['worst_p99_ms']:.0f} ms beside the worst"
+        counts = one["counts_as_let_in"]
+        lines.append(f"| {one['name']} | {one['cases']:,} | {one['let_in']:,} | {counts} | {wait} |")
+    lines += [
+        "",
+        f"Without an attack the other client waits at most {result['healthz_idle_ms']:.0f} ms. The goal is that no "
+        "request of one client holds another's `/healthz` longer than 100 ms.",
+        "",
+        f"Alone, the neighbour's deliveries arrive after p50 {beside['idle_p50_ms']:.0f} ms and p99 "
+        f"{beside['idle_p99_ms']:.0f} ms; beside the receivers, p99 is {beside['median_p99_ms']:.0f} ms in the median. "
+        "The goal is at most 3× beside any of them. The worst:",
+        "",
+        "| the receiver … | p50 | p99 |",
+        "| --- | ---: | ---: |",
+        *(f"| {name} | {half['p50_ms']:.0f} ms | {half['p99_ms']:.0f} ms |" for name, half in worst),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -508,6 +556,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "failure-kinds.md": failure_kinds_page,
     "hostile-receivers.md": hostile_receivers_page,
+    "attacks.md": attacks_page,
     "explain.md": explain_page,
     "lifecycle.md": lifecycle_page,
     "metrics.md": metrics_page,

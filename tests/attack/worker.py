@@ -1,0 +1,163 @@
+"""Attacks by URLs and by receivers on a worker. The cases are those of the sender's tests."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+import asyncpg
+import httpx
+
+from bench.live import live_receiver
+from bench.pipeline import event_line
+from bench.servers import free_port, listens
+from bench.stack import Bench
+from domain.delivery.lifecycle import DeliveryStatus
+from tests.attack.api import Target
+from tests.attack.tried import Tried
+from tests.receiver import Exchange, Receiver
+from tests.sending.http.hostile import HOSTILE, Case
+from tests.sending.http.test_sender_addresses import REFUSED, Listener
+
+EVENT = "CustomerDeactivated"
+PUBLIC_URL = "http://93.184.215.14/"
+"""Replaced before an event is emitted: nothing is sent there."""
+
+ATTEMPTED_SECONDS = 60.0
+ENDED = "SELECT count(*) FROM delivery WHERE attempts > 0 OR status <> 'pending'"
+DELIVERED = "SELECT count(*) FROM delivery WHERE subscription_id = $1 AND status = 'delivered'"
+DELIVERIES = 1000
+"""To each hostile receiver, times the scale."""
+
+HALF_SECONDS = 5.0
+IDLE_EVERY = 8
+"""Receivers between two measurements of the neighbour alone."""
+
+NAMED = [vector for vector in REFUSED if not vector.addresses]
+"""Without those whose names only a resolver of the tests knows."""
+
+
+async def addresses_at_creation(target: Target) -> Tried:
+    """Subscriptions to each refused URL of the table."""
+    tried = Tried()
+    async with httpx.AsyncClient(base_url=target.root, headers={"X-AUTH-TOKEN": target.key}, timeout=60) as client:
+        for vector in target.random.sample(NAMED, len(NAMED)):
+            wanted = json.dumps({"webhookSubscription": {"eventName": EVENT, "url": vector.at(8080)}})
+            answer = await client.post("/api/default/webhook/subscription", content=wanted)
+            tried.note(f"{vector.url}: {answer.status_code}", answer.status_code != httpx.codes.BAD_REQUEST)
+    return tried
+
+
+async def addresses_at_send(target: Target, database: str) -> Tried:
+    """The same URLs, written into the table of subscriptions behind the API's back; an event goes to each."""
+    tried, listener, connection = Tried(), Listener(), await asyncpg.connect(database)
+    await listener.start()
+    try:
+        async with httpx.AsyncClient(base_url=target.root, headers={"X-AUTH-TOKEN": target.key}, timeout=60) as client:
+            for vector in target.random.sample(NAMED, len(NAMED)):
+                url = vector.at(listener.port)
+                if re.search("[\0\ud800-\udfff]", url):
+                    continue  # PostgreSQL stores neither NUL nor half a surrogate pair
+                wanted = {"webhookSubscription": {"eventName": EVENT, "url": PUBLIC_URL}}
+                made = await client.post("/api/default/webhook/subscription", json=wanted)
+                made.raise_for_status()
+                await connection.execute(
+                    "UPDATE subscription SET url = $2 WHERE id = $1", made.json()["webhookSubscriptionId"], url
+                )
+                tried.note(url, False)
+            (await client.post("/api/default/event", json={"event": event_line(EVENT)})).raise_for_status()
+            deadline = time.monotonic() + ATTEMPTED_SECONDS
+            while (ended := await connection.fetchval(ENDED)) < tried.cases and time.monotonic() < deadline:
+                await asyncio.sleep(0.1)
+        tried.cases = ended
+        for url in await connection.fetch("SELECT url FROM delivery WHERE status = $1", DeliveryStatus.DELIVERED):
+            tried.let_in.append(url["url"])
+        tried.let_in += ["a connection to the private listener"] * listener.connections
+    finally:
+        await connection.close()
+        await listener.aclose()
+    return tried
+
+
+async def hostile_receivers(bench: Bench, target: Target) -> tuple[Tried, dict[str, Any]]:
+    """A burst to each hostile receiver, beside a neighbour whose events come one by one."""
+    tried, events = Tried(), target.times(DELIVERIES)
+    lines = [json.dumps(event_line(EVENT)).encode() for _ in range(events)]
+    names = target.random.sample([*HOSTILE], len(HOSTILE))
+    idle: list[dict[str, Any]] = []
+    beside: dict[str, dict[str, Any]] = {}
+    connection = await asyncpg.connect(bench.facts["database"])
+    async with receivers() as root, live_receiver() as live:
+        await live.prepare(bench)
+        await live.during(bench, asyncio.sleep(HALF_SECONDS))
+        for number, name in enumerate(names):
+            if number % IDLE_EVERY == 0:
+                idle.append(await live.during(bench, asyncio.sleep(HALF_SECONDS)))
+            subscription = await replace(bench, receiver_url=root).subscribe(EVENT, f"/{[*HOSTILE].index(name)}")
+
+            async def burst() -> None:
+                ends = time.monotonic() + HALF_SECONDS
+                for start in range(0, events, 500):
+                    await bench.emit_batch(b"\n".join(lines[start : start + 500]))
+                await asyncio.sleep(max(0.0, ends - time.monotonic()))
+
+            beside[name] = await live.during(bench, burst())
+            delivered = await connection.fetchval(DELIVERED, subscription)
+            tried.cases += events
+            tried.let_in += [name] * (0 if succeeds(HOSTILE[name]) else delivered)
+            (await bench.api.delete(f"{bench.store_path}/webhook/subscription/{subscription}")).raise_for_status()
+    await connection.close()
+    worst = max(beside, key=lambda name: beside[name]["p99_ms"])
+    return tried, {
+        "idle_p50_ms": median(half["p50_ms"] for half in idle),
+        "idle_p99_ms": median(half["p99_ms"] for half in idle),
+        "worst": worst,
+        "worst_p99_ms": beside[worst]["p99_ms"],
+        "median_p99_ms": median(half["p99_ms"] for half in beside.values()),
+        "idle": idle,
+        "beside": beside,
+    }
+
+
+def succeeds(case: Case) -> bool:
+    """Return True if the table calls the delivery delivered."""
+    return case.failure is None and case.status_code is not None and case.status_code // 100 == 2
+
+
+@asynccontextmanager
+async def receivers() -> AsyncIterator[str]:
+    """Root of the hostile receivers in a process of their own: `/N` is the Nth of the table."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-m", "tests.attack.worker", str(port)])
+    try:
+        while not await listens(port):
+            await asyncio.sleep(0.02)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def serve(port: int) -> None:
+    """Be the hostile receivers."""
+    replies = [case.reply for case in HOSTILE.values()]
+
+    async def reply(exchange: Exchange) -> None:
+        await replies[int(exchange.request.target.strip("/"))](exchange)
+
+    async with Receiver(port=port) as receiver:
+        receiver.otherwise = reply
+        while True:
+            await asyncio.sleep(HALF_SECONDS)
+            receiver.requests.clear()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1])))
