@@ -133,8 +133,7 @@
     try { host = new URL(field("url").value).hostname; } catch (error) { return; }
     var names = chosen();
     if (!host || !names.length) return;
-    var pattern = names.length > 1 ? field("name").dataset.suggestionMany : field("name").dataset.suggestion;
-    suggested = pattern.replace("EVENT", names[0]).replace("HOST", host);
+    suggested = names.length > 1 ? "" : field("name").dataset.suggestion.replace("EVENT", names[0]).replace("HOST", host);
     field("name").value = suggested;
   }
 
