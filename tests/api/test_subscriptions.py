@@ -289,14 +289,14 @@ async def test_a_name_that_stands_for_a_blocked_address_is_refused(shop: Shop) -
 
 
 async def test_a_name_that_does_not_resolve_is_accepted_and_its_details_warn_until_it_does(shop: Shop) -> None:
-    response = await shop.create(url="https://nowhere.example.com/")
+    response = await shop.create(url="https://moving.example.com/")
     assert response.status_code == 200
     assert "Warning" not in response.headers
     subscription_id = response.json()["webhookSubscriptionId"]
-    assert (await shop.details(subscription_id))["urlWarning"] == "nowhere.example.com does not resolve"
-    shop.installation.names.addresses["nowhere.example.com"] = ["10.0.0.1"]
+    assert (await shop.details(subscription_id))["urlWarning"] == "moving.example.com does not resolve"
+    shop.installation.names.addresses["moving.example.com"] = ["10.0.0.1"]
     assert "an address that is not allowed" in (await shop.details(subscription_id))["urlWarning"]
-    shop.installation.names.addresses["nowhere.example.com"] = ["93.184.216.34"]
+    shop.installation.names.addresses["moving.example.com"] = ["93.184.216.34"]
     assert (await shop.details(subscription_id))["urlWarning"] is None
 
 
