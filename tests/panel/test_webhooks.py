@@ -94,6 +94,20 @@ async def test_a_value_that_a_refused_form_cannot_show_is_asked_for_again(visit:
     ]
 
 
+async def test_a_timeout_is_set_shown_and_given_back_to_the_installation(visit: Visit, shop: Shop) -> None:
+    somebody = await visit("editor")
+    webhook_id = await shop.created()
+    here = f"/admin/{shop.store}/webhooks/{webhook_id}"
+    for typed, kept, shown in (("7", 7, "7"), ("", 15, "15")):
+        await somebody.get(f"{here}/edit")
+        assert (await somebody.post(f"{here}/edit", {"url": RECEIVER, "timeoutSeconds": typed})).status_code == 303
+        assert (await shop.details(webhook_id))["timeoutSeconds"] == kept
+        assert f"<dt>Timeout</dt><dd>{shown}</dd>" in (await somebody.get(here)).text
+        field = re.search(r'<input[^>]*name="timeoutSeconds"[^>]*>', (await somebody.get(f"{here}/edit")).text)
+        assert field is not None
+        assert (f'value="{typed}"' in field[0], 'placeholder="15"' in field[0]) == (True, True)
+
+
 @pytest.mark.parametrize("fold", [0, 1])
 async def test_an_edit_of_something_else_leaves_the_instant_it_is_active_from(
     installed: Installation, visit: Visit, shop: Shop, fold: int

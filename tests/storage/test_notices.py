@@ -102,22 +102,23 @@ async def test_a_breaker_that_opens_and_closes_is_told_once_each(ground: Ground,
     assert closed == [False, False, False, True, False, False]
 
 
+@pytest.mark.parametrize("reason", ["http_gone", "disabled_by_receiver", "failing"])
 async def test_disabling_by_itself_is_told_with_what_it_ended_and_stands_in_the_audit(
-    ground: Ground, subscription_id: UUID
+    ground: Ground, subscription_id: UUID, reason: str
 ) -> None:
     for status in ("held", "pending", "delivered"):
         await add_delivery(ground, subscription_id, status)
     for _ in range(2):
         async with ground.database.transaction() as connection:
-            await note(connection, await disable_by_system(connection, subscription_id, reason="http_gone"))
+            await note(connection, await disable_by_system(connection, subscription_id, reason=reason))
     assert await noted(ground) == {
-        "subscription.disabled": (1, {"http_gone"}),
+        "subscription.disabled": (1, {reason}),
         "delivery.exhausted": (2, {"subscription_disabled"}),
     }
-    [line] = await ground.execute("SELECT * FROM audit")
+    [line] = await ground.execute("SELECT * FROM audit WHERE object_id = :id", id=str(subscription_id))
     assert (line.actor, line.action, line.object_type) == ("system", "disable", "subscription")
     assert (line.object_id, line.store_code) == (str(subscription_id), STORE)
-    assert line.changes == {"status": {"before": "active", "after": "disabled"}, "reason": "http_gone"}
+    assert line.changes == {"status": {"before": "active", "after": "disabled"}, "reason": reason}
 
 
 async def test_who_disabled_a_subscription_stays_out_of_the_notice(ground: Ground, subscription_id: UUID) -> None:
