@@ -94,6 +94,20 @@ async def test_a_value_that_a_refused_form_cannot_show_is_asked_for_again(visit:
     ]
 
 
+async def test_the_page_of_a_disabled_webhook_says_in_words_who_disabled_it(
+    installed: Installation, visit: Visit, shop: Shop
+) -> None:
+    viewer = await visit("viewer")
+    webhook_id = await shop.created()
+    disable = "UPDATE subscription SET status = 'disabled', status_reason = :reason WHERE id = CAST(:id AS uuid)"
+    for reason, words in (
+        ("disabled_by_receiver", "its receiver answered webhook-delivery: disable, since"),
+        ("by administrator:admin", "by administrator:admin, since"),
+    ):
+        await installed.execute(disable + " RETURNING id", reason=reason, id=webhook_id)
+        assert words in (await viewer.get(f"/admin/{shop.store}/webhooks/{webhook_id}")).text
+
+
 async def test_a_timeout_is_set_shown_and_given_back_to_the_installation(visit: Visit, shop: Shop) -> None:
     somebody = await visit("editor")
     webhook_id = await shop.created()
