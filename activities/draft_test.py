@@ -10,6 +10,7 @@ from temporalio import activity
 from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
 from domain.delivery.verdict import verdict
 from domain.events.catalogue import CATALOGUE
+from domain.wire.authentication import AUTHORIZATION
 from domain.wire.bodies import TEST, EventFacts
 from domain.wire.jsontext import dump
 from sending.dispatcher import AttemptTakenError, Dispatcher
@@ -76,6 +77,7 @@ def _delivery_of(draft: DraftTest, timezone: str) -> OpenDelivery:
         status=SubscriptionStatus.ACTIVE,
         deleted=False,
         sealed_headers=draft.sealed_headers,
+        sealed_authentication=draft.sealed_authentication,
         hmac_enabled=draft.sealed_secret is not None,
         sealed_secret=draft.sealed_secret,
         sealed_previous_secret=None,
@@ -107,6 +109,8 @@ def _add_result(test: DraftTest, request: OutgoingRequest | None, sent: SendResu
     test.sent_headers = []
     if request is not None:
         shown = [[name, MASK if value in request.redact else value] for name, value in request.headers]
+        if request.oauth2 is not None:
+            shown.append([AUTHORIZATION, MASK])
         test.sent_headers = [["Host", request.url.host], ["Content-Type", "application/json"], *shown]
         test.sent_body = request.body.decode()
     test.duration_ms = sent.duration_ms

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
@@ -29,6 +30,7 @@ from storage.subscriptions.notices import (
     due_mails,
     due_notices,
     forget_notices,
+    note_expiring_certificates,
     notice_not_sent,
     notice_sent,
     notices_mailed,
@@ -45,8 +47,8 @@ logger = logging.getLogger(__name__)
 WATCH_SECONDS = 5.0
 """Interval of the search for due notices, which are due a minute after the fact."""
 
-FORGET_SECONDS = 3600.0
-"""Interval of the deletion of old notices."""
+HOURLY_SECONDS = 3600.0
+"""Interval of the deletion of old notices, and of the search for client certificates that expire soon."""
 
 
 @dataclass(eq=False)
@@ -154,14 +156,16 @@ class NoticeWatch:
     mail: bool
 
     async def run(self) -> None:
-        forget = partial(self.database.run, forget_notices)
+        hourly: dict[str, Callable[[], Awaitable[object]]] = {
+            "deletion of old notices": partial(self.database.run, forget_notices),
+            "search for expiring client certificates": partial(self.database.run, note_expiring_certificates),
+        }
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(run_periodically("start of due notices", self.look, every_seconds=WATCH_SECONDS))
-            tasks.create_task(
-                run_periodically(
-                    "deletion of old notices", forget, every_seconds=FORGET_SECONDS, retry_seconds=WATCH_SECONDS
+            for name, work in hourly.items():
+                tasks.create_task(
+                    run_periodically(name, work, every_seconds=HOURLY_SECONDS, retry_seconds=WATCH_SECONDS)
                 )
-            )
 
     async def look(self) -> None:
         for store_code in sorted(await self.database.run(stores_with_due_notices, mail=self.mail)):

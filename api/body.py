@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from fastapi import Request
@@ -139,6 +140,9 @@ _MESSAGES: Mapping[str, str] = {
     "int_type": "must be a whole number",
     "list_type": "must be an array",
     "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "union_tag_not_found": "needs a type",
+    "union_tag_invalid": "must have one of the types {expected_tags}",
     "dict_type": "must be an object",
     "too_short": "must have at least {min_length} entries",
     "too_long": "must have at most {max_length} entries",
@@ -153,7 +157,8 @@ _MESSAGES: Mapping[str, str] = {
 def problem_of(details: Mapping[str, Any], path: str = "") -> Problem:
     """Return a pydantic error in the form of the wire contract, without its input, which may be a secret."""
     steps = [path] if path else []
-    steps += [str(step) for step in details["loc"]]
+    # pydantic adds the type of a discriminated union, which is no field.
+    steps += [str(step) for before, step in pairwise(("", *details["loc"])) if before != "authentication"]
     kind: str = details["type"]
     limits = details.get("ctx", {})
     message = str(details["msg"]).removeprefix("Value error, ")

@@ -2,17 +2,28 @@
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Self
 
 import orjson
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.events.catalogue import CATALOGUE, secrets_in
 from domain.urls.rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
+from domain.wire.authentication import (
+    AUTHORIZATION,
+    SECRETS,
+    AuthenticationValues,
+    client_certificate,
+    credentials,
+    oauth2_client,
+)
 from domain.wire.bodies import legacy_body, modern_body, modern_data_text
+from domain.wire.client_certificate import ClientCertificate
 from domain.wire.jsontext import parse
+from domain.wire.oauth2 import OAuth2Client, client_basic
 from domain.wire.signing import signature_headers
 from sending.http.client import OutgoingRequest, SendResult, not_sent
 from storage.deliveries.open import OpenDelivery
@@ -25,6 +36,26 @@ TEST_HEADER = "X-Webhook-Test"
 """Header of a test's request, by which the receiver tells a sample from a real event."""
 
 
+@dataclass(frozen=True, slots=True)
+class RequestCredentials:
+    """What an authentication adds to each request."""
+
+    headers: Sequence[tuple[str, str]]
+    redact: Sequence[str]
+    certificate: ClientCertificate | None
+    oauth2: OAuth2Client | None
+
+    @classmethod
+    def of(cls, authentication: AuthenticationValues) -> Self:
+        """Return the credentials of an authentication."""
+        certificate, oauth2 = client_certificate(authentication), oauth2_client(authentication)
+        if certificate is not None:  # A receiver never sees the key, so it echoes none.
+            return cls((), (), certificate, None)
+        value = client_basic(oauth2) if oauth2 is not None else credentials(authentication)
+        redact = [value, *(authentication[name] for name in SECRETS & authentication.keys())]
+        return cls([(AUTHORIZATION, value)] if oauth2 is None else (), redact, None, oauth2)
+
+
 class RequestBuilder:
     """Builder of requests. `trace_receivers`: a request names the span of its attempt."""
 
@@ -32,6 +63,9 @@ class RequestBuilder:
         self._sealer = sealer
         self._trace_receivers = trace_receivers
         self._opened = lru_cache(maxsize=4096)(sealer.open)
+        self._credentials: Callable[[bytes], RequestCredentials] = lru_cache(maxsize=4096)(
+            lambda sealed: RequestCredentials.of(orjson.loads(sealer.open(sealed)))
+        )
         self._target: Callable[[str], NormalisedUrl] = lru_cache(maxsize=4096)(lambda url: normalise_url(url, rules))
 
     def build_or_fail(self, delivery: OpenDelivery, kind: str = "delivery") -> OutgoingRequest | SendResult:
@@ -65,6 +99,12 @@ class RequestBuilder:
             own = orjson.loads(self._opened(subscription.sealed_headers))
             headers += [(name, value) for name, value in own]
             redact += [value for _, value in own]
+        certificate = oauth2 = None
+        if subscription.sealed_authentication is not None:
+            own_credentials = self._credentials(subscription.sealed_authentication)
+            headers += own_credentials.headers
+            redact += own_credentials.redact
+            certificate, oauth2 = own_credentials.certificate, own_credentials.oauth2
         if subscription.hmac_enabled and subscription.sealed_secret is not None:
             secret = self._opened(subscription.sealed_secret)
             sealed_previous = subscription.sealed_previous_secret
@@ -93,4 +133,6 @@ class RequestBuilder:
             redact=tuple(redact),
             timeout_seconds=subscription.timeout_seconds,
             signed_at=signed_at,
+            certificate=certificate,
+            oauth2=oauth2,
         )

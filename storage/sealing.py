@@ -1,4 +1,7 @@
-"""Encryption at rest of header values, signing keys and event secrets (Fernet: AES-128-CBC with HMAC-SHA-256)."""
+"""Encryption at rest (Fernet: AES-128-CBC with HMAC-SHA-256).
+
+Encrypted are header values, authentications, signing keys and event secrets.
+"""
 
 from collections.abc import Sequence
 

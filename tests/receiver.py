@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import trustme
 
@@ -86,6 +86,12 @@ class Exchange:
         """Wait until the client lets go."""
         self.keep_alive = False
         await self.writer.wait_closed()
+
+
+def client_of(exchange: Exchange) -> str:
+    """The name in the client's certificate."""
+    certificate = exchange.writer.get_extra_info("peercert")
+    return str(next(value for kind, value in certificate["subjectAltName"] if kind == "DNS"))
 
 
 Reply = Callable[[Exchange], Awaitable[None]]
@@ -353,6 +359,13 @@ class Authority:
         issued = self._ca.issue_cert(name)
         chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
         return self._write("client.pem", issued.private_key_pem.bytes() + chain)
+
+    def client_pems(self, name: str, **issuing: Any) -> tuple[str, str]:
+        """A client's certificate chain and its key."""
+        issued = self._ca.issue_cert(name, **issuing)
+        return "".join(
+            blob.bytes().decode() for blob in issued.cert_chain_pems
+        ), issued.private_key_pem.bytes().decode()
 
     def _write(self, name: str, content: bytes) -> str:
         path = Path(self._folder.name) / name

@@ -11,7 +11,14 @@ from api.errors import Conflict, TooManyTests, Unavailable
 from api.refusals import temporal_call
 from api.store_actions import StoreActions
 from api.subscriptions.models import SubscriptionCreate
-from api.subscriptions.service import NOTHING_PREPARED, Editor, Prepared, headers_after
+from api.subscriptions.service import (
+    NOTHING_PREPARED,
+    Editor,
+    Prepared,
+    authentication_after,
+    headers_after,
+    refuse_conflicts,
+)
 from domain.delivery.timeouts import TEST_SECONDS
 from domain.events.catalogue import CATALOGUE
 from storage.events.intake import new_event
@@ -23,7 +30,15 @@ from storage.subscriptions.draft_tests import (
     insert_test,
     open_draft_test,
 )
-from storage.subscriptions.queries import SubscriptionRow, new_secret, open_headers, seal_headers, sealed_key
+from storage.subscriptions.queries import (
+    SubscriptionRow,
+    new_secret,
+    open_authentication,
+    open_headers,
+    seal_authentication,
+    seal_headers,
+    sealed_key,
+)
 from storage.subscriptions.tables import DraftTest
 from temporal.messages import DraftTestRef
 
@@ -94,6 +109,10 @@ class DraftTests(StoreActions):
     ) -> DraftTest:
         sealer = self.resources.sealer
         stored = open_headers(saved.sealed_headers, sealer) if saved else prepared.headers
+        headers = headers_after(stored, body.given_headers or [])
+        known = open_authentication(saved.sealed_authentication, sealer) if saved else prepared.authentication
+        authentication = authentication_after(known, body.authentication)
+        refuse_conflicts(url, headers, authentication)
         key, version = None, 1
         if body.hmac_enabled and saved is not None and saved.hmac_enabled:
             key, version = await self.resources.database.run(sealed_key, saved.id), saved.signature_version
@@ -105,7 +124,8 @@ class DraftTests(StoreActions):
             event_name=body.event_name,
             url=url,
             legacy=body.legacy,
-            sealed_headers=seal_headers(headers_after(stored, body.given_headers or []), sealer),
+            sealed_headers=seal_headers(headers, sealer),
+            sealed_authentication=seal_authentication(authentication, sealer),
             sealed_secret=key,
             signature_version=version,
             timeout_seconds=body.timeout_seconds,

@@ -20,12 +20,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import invalid
 from api.listing import CURSOR, Listing
+from domain.wire.authentication import AUTHORIZATION, sends_authorization
 from domain.wire.bodies import TEST, EventFacts, legacy_body, modern_body, modern_data_text
 from domain.wire.signing import ALGORITHM
 from storage.deliveries.log import AttemptRow, DeliveryRow, Position, delivery_page
 from storage.events.intake import EventRow
 from storage.sealing import SealBrokenError, Sealer
-from storage.subscriptions.queries import SubscriptionRow, open_headers
+from storage.subscriptions.queries import SubscriptionRow, open_authentication, open_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,8 @@ def _own_names(subscription: SubscriptionRow | None, sealer: Sealer) -> list[str
     if subscription is None:
         return None
     try:
-        return [header.name for header in open_headers(subscription.sealed_headers, sealer)]
+        names = [header.name for header in open_headers(subscription.sealed_headers, sealer)]
+        authentication = open_authentication(subscription.sealed_authentication, sealer)
+        return [*names, AUTHORIZATION] if sends_authorization(authentication) else names
     except SealBrokenError:
         return None

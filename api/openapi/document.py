@@ -160,6 +160,7 @@ def build(app: FastAPI, rules: UrlRules) -> dict[str, Any]:
         _complete(route, operation, calls, references)
     for name in URL_MODELS:
         known[name]["properties"]["url"]["pattern"] = url_pattern(rules)
+    known["OAuth2Authentication"]["properties"]["tokenUrl"]["pattern"] = url_pattern(rules)
     known["SettingsChange"]["properties"]["operatorUrl"]["anyOf"][0]["pattern"] = url_pattern(rules)
     for schema in known.values():
         _tidy(schema)

@@ -48,6 +48,7 @@ from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.events.catalogue import CATALOGUE
 from domain.urls.rules import UrlRefused
 from domain.urls.targets import webhook_title
+from domain.wire.authentication import FIELDS, OPTIONAL, SECRETS
 from domain.wire.bodies import TEST
 from domain.wire.jsontext import JsonValue
 from domain.wire.signing import MalformedSecretError, secret_keys
@@ -66,6 +67,7 @@ from storage.subscriptions.queries import (
     SHOWN_FAILING,
     SubscriptionRow,
     find_subscription,
+    open_authentication,
     open_headers,
     subscription_page,
     subscriptions_with_header,
@@ -93,6 +95,7 @@ EMPTY: Mapping[str, Any] = {
     **dict.fromkeys(_SWITCHES, False),
     **_CHOICES,
     **dict.fromkeys(_LISTS, ()),
+    "authentication": {},
 }
 """Values of an empty form."""
 NEW = {**EMPTY, "hmacEnabled": True}
@@ -136,6 +139,8 @@ class WebhookForm:
         place, _, name = rest.partition(".")
         if first == "headers" and place.isdigit() and int(place) < len(self.rows):
             return Problem(f"headers.{self.rows[int(place)]}.{name}", problem.code, problem.message)
+        if problem.path == "authentication":
+            return Problem("authentication.type", problem.code, problem.message)
         if first == "retrySchedule" and rest:
             return Problem(first, problem.code, f"delay {int(rest) + 1}: {problem.message}")
         return problem
@@ -395,7 +400,7 @@ async def found(page: Page) -> SubscriptionRow:
 
 
 async def _prepared(page: Page) -> Prepared:
-    """Return the signing key that the form generated, and the headers of the webhook it copies.
+    """Return the signing key that the form generated, and the other secrets of the webhook it copies.
 
     Raises ValidationFailed, NotFound.
     """
@@ -408,7 +413,9 @@ async def _prepared(page: Page) -> Prepared:
     if not copied:
         return Prepared(secret)
     source = await page.found(find_subscription, parse_id(copied))
-    return Prepared(secret, open_headers(source.sealed_headers, page.resources.sealer))
+    sealer = page.resources.sealer
+    authentication = open_authentication(source.sealed_authentication, sealer)
+    return Prepared(secret, open_headers(source.sealed_headers, sealer), authentication)
 
 
 async def _saved(page: Page, text: str, secret: str | None, address: str) -> Response:
@@ -433,8 +440,8 @@ def _stored_fields(page: Page, row: SubscriptionRow) -> dict[str, Any]:
 def _refused(page: Page, sent: WebhookForm, error: ApiError, row: SubscriptionRow | None = None) -> Response:
     page.status = 400
     page.refused(sent.placed(error))
-    for place in emptied(page.form):
-        page.errors.setdefault(f"headers.{place}.headerValue", t("webhooks.header_again"))
+    for name in emptied(page.form):
+        page.errors.setdefault(name, t("webhooks.secret_again"))
     return _form(page, fields_again(page.form), row)
 
 
@@ -447,6 +454,9 @@ def _form(page: Page, fields: dict[str, Any], row: SubscriptionRow | None = None
         fields=fields,
         families=by_family(),
         samples=samples_of(names, page),
+        authentication_fields=FIELDS,
+        authentication_optional=OPTIONAL,
+        authentications=[(kind, t(f"webhooks.authentication_{kind or 'none'}")) for kind in ("", *FIELDS)],
         now=datetime.now(page.zone).strftime("%Y-%m-%d %H:%M"),
         default_schedule=shown_schedule(settings.retry_schedule_seconds),
         default_concurrency=settings.subscription_concurrency,
@@ -470,6 +480,8 @@ def read_webhook(form: Form, zone: ZoneInfo, active_from: datetime | None = None
         **{name: form.number(name) for name in _NUMBERS},
         **{name: form.text(name, usual) for name, usual in _CHOICES.items()},
     }
+    if "authentication.type" in form:
+        body["authentication"] = {**_authentication(form)} or None
     return WebhookForm(body, list(headers), list(dict.fromkeys(filter(None, form.all("eventName")))))
 
 
@@ -477,6 +489,13 @@ def _header_rows(form: Form) -> Iterable[tuple[int, str, str]]:
     """Yield row number, name and value of each header row."""
     for place in sorted({int(found[1]) for field, _ in form if (found := _HEADER.fullmatch(field)) is not None}):
         yield place, form.text(f"headers.{place}.headerName"), form.raw(f"headers.{place}.headerValue")
+
+
+def _authentication(form: Form) -> dict[str, str]:
+    """Return the chosen type with its fields, without empty ones; empty for no authentication."""
+    kind = form.text("authentication.type")
+    typed = {name: form.raw(f"authentication.{name}") for name in FIELDS.get(kind, ())}
+    return {"type": kind, **{name: value for name, value in typed.items() if value}} if kind else {}
 
 
 def _instant(text: str, zone: ZoneInfo, stored: datetime | None) -> JsonValue:
@@ -525,17 +544,22 @@ def fields_of(values: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
         "activeFrom": for_field(values["activeFrom"], zone),
         "retrySchedule": shown_schedule(values["retrySchedule"]),
         "headers": [HeaderRow(place, name, MASK) for place, name in enumerate(names)],
+        "authentication": values["authentication"] or {},
     }
 
 
 def fields_again(form: Form) -> dict[str, Any]:
-    """Return the submitted fields for a form that is shown again. Header values must be entered again."""
+    """Return the submitted fields for a form that is shown again. Secrets must be entered again."""
     headers = [HeaderRow(place, name, MASK if value == MASK else "") for place, name, value in _header_rows(form)]
     sent = {name: form.text(name) for name in (*_TEXTS, *_CHOICES)}
-    lists = {"headers": headers, "eventNames": form.all("eventName")}
+    removed = emptied(form)
+    again = {name: "" if f"authentication.{name}" in removed else own for name, own in _authentication(form).items()}
+    lists = {"headers": headers, "eventNames": form.all("eventName"), "authentication": again}
     return {**sent, **{name: form.flag(name) for name in _SWITCHES}, **lists}
 
 
-def emptied(form: Form) -> list[int]:
-    """Return the row numbers of the headers whose values `fields_again` removed."""
-    return [place for place, _, value in _header_rows(form) if value not in ("", MASK)]
+def emptied(form: Form) -> list[str]:
+    """Return the names of the fields whose secrets `fields_again` removed."""
+    secrets = {f"headers.{place}.headerValue": value for place, _, value in _header_rows(form)}
+    secrets |= {f"authentication.{name}": own for name, own in _authentication(form).items() if name in SECRETS}
+    return [name for name, value in secrets.items() if value not in ("", MASK)]

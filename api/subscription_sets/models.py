@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from api.body import Input, Output
 from api.ids import is_id
 from api.instants import Instant
+from api.subscriptions.authentication import SHOWN, Authentication
 from api.subscriptions.models import (
     Concurrency,
     EventName,
@@ -63,6 +64,7 @@ class SubscriptionEntry(Input):
     url: Url
     legacy: bool = False
     headers: Annotated[list[Header], Field(default_factory=list, max_length=HEADERS_MOST)]
+    authentication: Authentication | None = None
     hmac_enabled: bool = False
     active_from: Instant | None = None
     rate_limit_per_second: RatePerSecond | None = None
@@ -96,6 +98,7 @@ class StoredSubscription(Output):
     url: str
     legacy: bool
     headers: list[MaskedHeader]
+    authentication: dict[str, str] | None = Field(description=SHOWN)
     hmac_enabled: bool
     active_from: datetime | None
     rate_limit_per_second: int | None

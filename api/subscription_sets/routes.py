@@ -10,7 +10,7 @@ from api.resources import FromResources
 from api.subscription_sets.models import SetAnswer, StoredSet, StoredSubscription, SubscriptionSet
 from api.subscription_sets.service import apply_set, order
 from api.subscriptions.routes import Editing
-from api.subscriptions.service import masked_headers
+from api.subscriptions.service import masked_headers, shown_authentication
 from storage.subscriptions.queries import all_subscriptions
 
 WRAPPER = "subscriptionSet"
@@ -27,7 +27,12 @@ async def get_subscription_set(access: SubscriptionRead, resources: FromResource
     """Return the settable fields of all subscriptions in one snapshot; header values are masked."""
     rows = await resources.database.run(all_subscriptions, access.store_code)
     subscriptions = [
-        StoredSubscription.of(row, webhook_subscription_id=row.id, headers=masked_headers(row, resources.sealer))
+        StoredSubscription.of(
+            row,
+            webhook_subscription_id=row.id,
+            headers=masked_headers(row, resources.sealer),
+            authentication=shown_authentication(row, resources.sealer),
+        )
         for row in sorted(rows, key=order)
     ]
     return StoredSet(subscriptions=subscriptions)

@@ -25,10 +25,11 @@ from api.subscription_sets.models import (
     SubscriptionSet,
 )
 from api.subscriptions.models import SubscriptionCreate, SubscriptionUpdate
-from api.subscriptions.service import Editor, compared, headers_after, masked
+from api.subscriptions.service import Editor, authentication_after, compared, headers_after, masked
 from api.subscriptions.url_check import CheckedUrl
+from domain.wire.authentication import compared_authentication, masked_authentication
 from domain.wire.headers import OwnHeader
-from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, open_headers
+from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, open_authentication, open_headers
 
 NAMED_MOST = 5
 """Maximum number of ids in an error message."""
@@ -108,9 +109,9 @@ def _repeated(entries: Sequence[SubscriptionEntry]) -> Iterator[Problem]:
 CHECKS_AT_ONCE = 4
 """Maximum concurrent URL checks: half of the resolver threads, so that other calls still get one."""
 
-_OTHERWISE = frozenset({"webhook_subscription_id", "event_name", "url", "headers"})
+_OTHERWISE = frozenset({"webhook_subscription_id", "event_name", "url", "headers", "authentication"})
 _SETTABLE = ("url", *(name for name in SubscriptionEntry.model_fields if name not in _OTHERWISE))
-"""Fields, except the headers, that have the same name in an entry and a row."""
+"""Fields, except those with secrets, that have the same name in an entry and a row."""
 _UNSET = {name: SubscriptionEntry.model_fields[name].get_default() for name in _SETTABLE} | {"url": None}
 
 
@@ -186,17 +187,23 @@ def _step(editor: Editor, pair: Pair, checked: CheckedUrl) -> SetChange | None:
     entry, row, url = pair.entry, pair.row, checked.url.url
     stored = [] if row is None else open_headers(row.sealed_headers, editor.resources.sealer)
     headers = headers_after(stored, entry.headers)
+    known = None if row is None else open_authentication(row.sealed_authentication, editor.resources.sealer)
+    authentication = authentication_after(known, entry.authentication)
     wanted = {name: url if name == "url" else getattr(entry, name) for name in _SETTABLE}
     before = _UNSET if row is None else {name: getattr(row, name) for name in _SETTABLE}
     changed = {name: value for name, value in wanted.items() if value != before[name]}
     changes = [FieldChange(field=to_camel(name), before=before[name], after=value) for name, value in changed.items()]
     if headers != stored:
         changes.append(FieldChange(field="headers", before=masked(stored), after=compared(stored, headers)))
+    if authentication != known:
+        shown = compared_authentication(known, authentication)
+        changes.append(FieldChange(field="authentication", before=masked_authentication(known), after=shown))
     if row is not None and not changes:
         return None
     body: SubscriptionCreate | SubscriptionUpdate = _create_body(entry, url)
     if row is not None:
         given: dict[str, Any] = {**changed, "url": url} | ({"headers": entry.headers} if headers != stored else {})
+        given |= {"authentication": entry.authentication} if authentication != known else {}
         body = SubscriptionUpdate.model_construct(_fields_set=set(given), **given)
     change = PlannedChange(
         action="create" if row is None else "update",
@@ -206,14 +213,20 @@ def _step(editor: Editor, pair: Pair, checked: CheckedUrl) -> SetChange | None:
         name=entry.name,
         url=url,
         changes=changes,
-        loses=list(_losses(stored, headers)) + (["the signing key"] if changed.get("hmac_enabled") is False else []),
+        loses=[
+            *_losses(stored, headers),
+            *(["the authentication"] if known is not None and authentication is None else []),
+            *(["the signing key"] if changed.get("hmac_enabled") is False else []),
+        ],
         warning=checked.warning,
     )
     return SetChange(change, body, uuid4() if row is None else row.id)
 
 
 def _create_body(entry: SubscriptionEntry, url: str) -> SubscriptionCreate:
-    values = {name: getattr(entry, name) for name in (*_SETTABLE, "headers", "event_name")} | {"url": url}
+    values = {name: getattr(entry, name) for name in (*_SETTABLE, "headers", "authentication", "event_name")} | {
+        "url": url
+    }
     return SubscriptionCreate.model_construct(_fields_set=set(values), **values)
 
 

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from api.body import WHOLE, Input, Output
 from api.instants import Instant
+from api.subscriptions.authentication import SHOWN, Authentication
 from domain.delivery.lifecycle import SubscriptionStatus
 from domain.delivery.ordering import AfterExhausted, OrderKey
 from domain.delivery.timeouts import LONGEST_REQUEST_SECONDS
@@ -168,6 +169,8 @@ class _SubscriptionInput(Input):
     header_value: HeaderValue | None = None
     destination_type: Literal["rest"] = "rest"
     hmac_enabled: bool = False
+    authentication: Authentication | None = None
+    """Credentials of each request; null: none."""
     legacy: bool = False
     name: Name | None = None
     active_from: Instant | None = None
@@ -240,6 +243,8 @@ class SubscriptionDetails(SubscriptionRowOut):
     """A subscription with all its fields."""
 
     headers: list[MaskedHeader]
+    authentication: dict[str, str] | None = Field(description=SHOWN)
+    certificate_expires_at: datetime | None = Field(description="Expiry of the client certificate, if there is one.")
     status: SubscriptionStatus
     status_reason: str | None
     status_since: datetime

@@ -6,6 +6,7 @@ Responses mask header values and show the effective value of unset fields.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -15,12 +16,23 @@ from api.errors import Conflict, Problem, ValidationFailed, existing, invalid
 from api.idempotency import created_before
 from api.resources import Resources
 from api.store_actions import StoreActions
+from api.subscriptions.authentication import Authentication, OAuth2Authentication
 from api.subscriptions.models import Header, MaskedHeader, SubscriptionCreate, SubscriptionDetails, SubscriptionUpdate
 from api.subscriptions.url_check import CheckedUrl
 from domain.access import Principal
 from domain.delivery.lifecycle import SubscriptionStatus
 from domain.events.catalogue import CATALOGUE
 from domain.urls.rules import UrlRefused
+from domain.wire.authentication import (
+    AUTHORIZATION,
+    AuthenticationValues,
+    client_certificate,
+    compared_authentication,
+    masked_authentication,
+    sends_authorization,
+    unmasked_authentication,
+)
+from domain.wire.client_certificate import ClientCertificateRefused, expiry_of
 from domain.wire.headers import HEADERS_MOST, OwnHeader
 from settings import Settings
 from storage.access.audit import MASK, changed
@@ -35,8 +47,10 @@ from storage.subscriptions.queries import (
     find_subscription,
     first_key,
     new_secret,
+    open_authentication,
     open_headers,
     rotate_key,
+    seal_authentication,
     seal_headers,
     sealed_key,
     switch_signing_off,
@@ -62,10 +76,11 @@ _PLAIN = (
 
 
 class Prepared(NamedTuple):
-    """Secrets of new subscriptions that are not in the request: the key of a form, and headers to copy for masks."""
+    """Secrets of new subscriptions that are not in the request: the key of a form, and those to copy for masks."""
 
     secret: str | None = None
     headers: Sequence[OwnHeader] = ()
+    authentication: AuthenticationValues | None = None
 
 
 NOTHING_PREPARED = Prepared()
@@ -81,6 +96,11 @@ class Editor(StoreActions):
             checked = await self.resources.url_check.check(body.url)
         except UrlRefused as refused:
             problems.append(Problem("url", refused.code, refused.message))
+        if isinstance(body.authentication, OAuth2Authentication):
+            try:
+                await self.resources.url_check.check(body.authentication.token_url)
+            except UrlRefused as refused:
+                problems.append(Problem("authentication.tokenUrl", refused.code, refused.message))
         if problems:
             raise ValidationFailed(problems)
         return checked
@@ -95,11 +115,14 @@ class Editor(StoreActions):
     ) -> str | None:
         """Store a new subscription. Return its key if signing is on. Raises ValidationFailed at a limit."""
         headers = headers_after(prepared.headers, body.given_headers or [])
+        authentication = authentication_after(prepared.authentication, body.authentication)
+        refuse_conflicts(url, headers, authentication)
         values = {
             "event_name": body.event_name,
             "url": url,
             "destination_type": body.destination_type,
             "sealed_headers": seal_headers(headers, self.resources.sealer),
+            **stored_authentication(authentication, self.resources.sealer),
             **{name: getattr(body, name) for name in _PLAIN},
         }
         with limited(self.resources.settings, body.event_name) as limits:
@@ -109,6 +132,7 @@ class Editor(StoreActions):
             sealer = self.resources.sealer
             secret, _ = await switch_signing_on(connection, subscription_id, sealer, prepared.secret)
         after = {**_audited(values), "headers": masked(headers), "hmac_enabled": body.hmac_enabled}
+        after["authentication"] = masked_authentication(authentication)
         await self.record(connection, "create", SUBSCRIPTION, subscription_id, changed({}, after))
         return secret
 
@@ -129,11 +153,18 @@ class Editor(StoreActions):
         values |= {name: getattr(body, name) for name in _PLAIN if name in body.model_fields_set}
         before: dict[str, Any] = {name: getattr(row, name) for name in values}
         after = dict(values)
+        stored = headers = open_headers(row.sealed_headers, self.resources.sealer)
         if body.given_headers is not None:
-            stored = open_headers(row.sealed_headers, self.resources.sealer)
             headers = headers_after(stored, body.given_headers)
             values["sealed_headers"] = seal_headers(headers, self.resources.sealer)
             before["headers"], after["headers"] = masked(stored), compared(stored, headers)
+        known = authentication = open_authentication(row.sealed_authentication, self.resources.sealer)
+        if "authentication" in body.model_fields_set:
+            authentication = authentication_after(known, body.authentication)
+            values |= stored_authentication(authentication, self.resources.sealer)
+            before["authentication"] = masked_authentication(known)
+            after["authentication"] = compared_authentication(known, authentication)
+        refuse_conflicts(url, headers, authentication)
         await update_subscription(connection, subscription_id, values)
         if reorders(row, body):
             await release_groups(connection, subscription_id)
@@ -240,6 +271,47 @@ def headers_after(stored: Sequence[OwnHeader], given: Sequence[Header]) -> list[
     return result
 
 
+def authentication_after(
+    stored: AuthenticationValues | None, given: Authentication | None
+) -> AuthenticationValues | None:
+    """Return the authentication to store: the given one, with masks replaced by the stored secrets of the same type.
+
+    Raises ValidationFailed.
+    """
+    if given is None:
+        return None
+    values, missing = unmasked_authentication(given.model_dump(by_alias=True, exclude_none=True), stored)
+    message = f"is the mask of a secret value, but there is no stored {given.type} authentication"
+    problems = [Problem(f"authentication.{name}", "masked_value", message) for name in missing]
+    if problems:
+        raise ValidationFailed(problems)
+    certificate = client_certificate(values)
+    if certificate is not None and certificate != client_certificate(stored):
+        try:
+            expires_at = expiry_of(certificate)
+        except ClientCertificateRefused as refused:
+            raise invalid(f"authentication.{refused.name}", "certificate", str(refused)) from None
+        if expires_at <= datetime.now(UTC):
+            raise invalid("authentication.certificate", "expired", f"has expired, at {expires_at.isoformat()}")
+    return values
+
+
+def stored_authentication(authentication: AuthenticationValues | None, sealer: Sealer) -> dict[str, Any]:
+    """Return the columns of an authentication."""
+    certificate = client_certificate(authentication)
+    expires_at = None if certificate is None else expiry_of(certificate)
+    return {"sealed_authentication": seal_authentication(authentication, sealer), "certificate_expires_at": expires_at}
+
+
+def refuse_conflicts(url: str, headers: Sequence[OwnHeader], authentication: AuthenticationValues | None) -> None:
+    """Raise ValidationFailed for an authentication that URL or headers make useless."""
+    own = any(header.name.lower() == AUTHORIZATION.lower() for header in headers)
+    if own and sends_authorization(authentication):
+        raise invalid("authentication", "repeated", f"sets the header {AUTHORIZATION}: remove it from the headers")
+    if client_certificate(authentication) is not None and not url.startswith("https:"):
+        raise invalid("authentication", "not_https", "has a client certificate, which needs an https URL")
+
+
 def masked(headers: Sequence[OwnHeader]) -> list[str]:
     """Return headers as the audit log shows them."""
     return [f"{header.name}: {MASK}" for header in headers]
@@ -257,7 +329,7 @@ def compared(before: Sequence[OwnHeader], after: Sequence[OwnHeader]) -> list[st
 def _audited(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return columns as JSON, without sealed ones."""
     return {
-        name: value.isoformat() if name == "active_from" and value is not None else value
+        name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in values.items()
         if not name.startswith("sealed_")
     }
@@ -317,6 +389,11 @@ def masked_headers(row: SubscriptionRow, sealer: Sealer) -> list[MaskedHeader]:
     return [MaskedHeader(header_name=header.name, header_value=MASK) for header in stored]
 
 
+def shown_authentication(row: SubscriptionRow, sealer: Sealer) -> dict[str, str] | None:
+    """Return the authentication with masked secrets."""
+    return masked_authentication(open_authentication(row.sealed_authentication, sealer))
+
+
 async def checked_details_of(row: SubscriptionRow, resources: Resources) -> SubscriptionDetails:
     """Return the subscription with all its fields. Its host name is looked up."""
     return details_of(row, resources, await resources.url_check.warning(row.url))
@@ -329,6 +406,7 @@ def details_of(row: SubscriptionRow, resources: Resources, url_warning: str | No
         row,
         webhook_subscription_id=row.id,
         headers=headers,
+        authentication=shown_authentication(row, resources.sealer),
         header_name=headers[0].header_name if headers else None,
         header_value=MASK if headers else None,
         active=row.status == SubscriptionStatus.ACTIVE,

@@ -26,8 +26,9 @@ from pathlib import Path
 from api.subscription_sets.models import StoredSubscription
 from commands.subscriptions.yaml_document import Document, DocumentError, Value, read_document
 from commands.terminal import STANDARD_INPUT
+from domain.wire.authentication import SECRETS
+from domain.wire.client_certificate import PEM_MOST_CHARACTERS
 from domain.wire.excerpts import printable
-from domain.wire.headers import VALUE_MOST_CHARACTERS
 from storage.access.audit import MASK
 
 VERSION = 1
@@ -47,7 +48,7 @@ HEAD = """\
 #   loyalty-webhooks subscriptions apply FILE    applies the file to the store in one transaction
 #
 # Event and name identify the subscription of an entry, or an id if they are ambiguous. Omitted fields have their
-# default. Header values are never in the file: {{keep: true}} keeps the stored value, {{fromEnv: NAME}} and
+# default. Secrets are never in the file: {{keep: true}} keeps the stored value, {{fromEnv: NAME}} and
 # {{fromFile: PATH}} name the source of a new one. Only the store creates signing keys.
 version: {version}
 store: {store_text}
@@ -133,23 +134,30 @@ class _SetFileReader:
         if not isinstance(entry, dict):
             self.wrong.append((path, "must be a subscription, as eventName: …, name: …, url: …"))
             return entry
-        headers = entry.get("headers")
-        if not isinstance(headers, list):
-            return entry
-        return {**entry, "headers": [self._header(header, f"{path}.headers.{n}") for n, header in enumerate(headers)]}
+        read, headers = dict(entry), entry.get("headers")
+        if isinstance(headers, list):
+            read["headers"] = [
+                self._secrets(header, ("headerValue",), f"{path}.headers.{n}") for n, header in enumerate(headers)
+            ]
+        if "authentication" in entry:
+            read["authentication"] = self._secrets(entry["authentication"], SECRETS, f"{path}.authentication")
+        return read
 
-    def _header(self, header: Value, path: str) -> Value:
-        if not isinstance(header, dict) or "headerValue" not in header:
-            return header
-        try:
-            return {**header, "headerValue": self._secret(header["headerValue"])}
-        except _Wrong as wrong:
-            self.wrong.append((f"{path}.headerValue", str(wrong)))
-            return header
+    def _secrets(self, value: Value, names: Iterable[str], path: str) -> Value:
+        """Return the value with these of its fields replaced by the secrets they refer to."""
+        if not isinstance(value, dict):
+            return value
+        read = dict(value)
+        for name in (name for name in value if name in names):
+            try:
+                read[name] = self._secret(value[name])
+            except _Wrong as wrong:
+                self.wrong.append((f"{path}.{name}", str(wrong)))
+        return read
 
     def _secret(self, reference: Value) -> str:
         if not isinstance(reference, dict):
-            raise _Wrong(f"the file never holds a header value; name its source: {FORMS}")
+            raise _Wrong(f"the file never holds a secret; name its source: {FORMS}")
         match list(reference.items()):
             case [("keep", True)]:
                 return MASK
@@ -162,7 +170,7 @@ class _SetFileReader:
     def _content(self, name: str) -> str:
         try:
             with (self._directory / Path(name).expanduser()).open("rb") as file:
-                raw = file.read(VALUE_MOST_CHARACTERS + 2)  # plus a line ending
+                raw = file.read(PEM_MOST_CHARACTERS + 2)  # plus a line ending
         except (OSError, ValueError) as error:
             raise _Wrong(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
         try:
@@ -213,6 +221,10 @@ def _entry(subscription: StoredSubscription, *, by_name: bool) -> Iterator[str]:
         for header in subscription.headers:
             yield f"  - headerName: {_text(header.header_name)}"
             yield "    headerValue: {keep: true}"
+    if subscription.authentication is not None:
+        yield "authentication:"
+        for name, value in subscription.authentication.items():
+            yield f"  {name}: {'{keep: true}' if name in SECRETS else _text(value)}"
     if subscription.hmac_enabled:
         yield "hmacEnabled: true"
     if subscription.active_from is not None:

@@ -61,6 +61,8 @@ def _value(value: Any) -> str:
         return "default"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, dict):
+        return printable(", ".join(f"{name} {one}" for name, one in value.items()))
     if isinstance(value, list):
         return ", ".join(map(_value, value)) or "none"
     return printable(str(value))

@@ -277,6 +277,8 @@ class ExplainedSubscription:
     """The delivery that failed last, while the receiver fails."""
     last_failure: str | None = None
     last_status_code: int | None = None
+    certificate_expires_at: datetime | None = None
+    """Expiry of its own client certificate, if it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,6 +435,8 @@ def in_words(
     """Return the reason's explanation with the known facts filled in; times are in `zone`, or in UTC with its name."""
     at = partial(shown, zone=zone)
     known = {"stores": ", ".join(stores)}
+    certificate = subscription and subscription.certificate_expires_at
+    own_certificate = f"The subscription's client certificate is valid until {at(certificate)}." if certificate else ""
     if rejected is not None:
         known |= {"rejected": at(rejected[0]), "because": rejected[1]}
     if event is not None:
@@ -450,14 +454,14 @@ def in_words(
             "why": STATUS_REASONS.get(why or "", why) or "no reason is noted",
             "breaker_since": at(subscription.breaker_opened_at),
             "probe": "due now" if probe is None else f"at {at(probe)}",
-            **_answer("last", subscription.last_failure, subscription.last_status_code),
+            **_answer("last", subscription.last_failure, subscription.last_status_code, own_certificate),
             "rate": str(subscription.rate_limit_per_second),
         }
     if delivery is not None:
         known |= {
             "ended": at(delivery.ended_at),
             "attempts": str(delivery.attempts),
-            **_answer("failure", delivery.last_failure, delivery.last_status_code),
+            **_answer("failure", delivery.last_failure, delivery.last_status_code, own_certificate),
             "next_attempt": at(delivery.next_attempt_at),
             "behind": str(delivery.behind),
             "status_of_delivery": delivery.status,
@@ -470,12 +474,12 @@ def in_words(
     return Explanation(reason.about, text, _filled(reason.remedy, known))
 
 
-def _answer(name: str, failure: str | None, status_code: int | None) -> dict[str, str]:
+def _answer(name: str, failure: str | None, status_code: int | None, own_certificate: str) -> dict[str, str]:
     explained = EXPLANATIONS[FailureKind(failure)] if failure and failure in FailureKind.__members__ else None
     answered = f", status {status_code}" if status_code is not None else ""
     return {
         name: f"{failure}{answered}" if failure else "no answer is noted",
-        f"{name}_meaning": explained.meaning if explained else "",
+        f"{name}_meaning": f"{explained.meaning} {own_certificate * (failure == FailureKind.tls)}" if explained else "",
         f"{name}_remedy": explained.remedy if explained else "",
     }
 

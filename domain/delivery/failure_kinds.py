@@ -23,6 +23,7 @@ class FailureKind(StrEnum):
     blocked = "blocked"
     dns = "dns"
     dns_refused = "dns_refused"
+    oauth2_token = "oauth2_token"  # noqa: S105 - no secret
     connect = "connect"
     proxy_refused = "proxy_refused"
     tls = "tls"
@@ -87,6 +88,11 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
             "The host's name resolved to addresses to which this installation does not send.",
             "Have the name's owner check its A and AAAA records; a private network has to be allowed by the operator.",
         ),
+        FailureKind.oauth2_token: (
+            "The authorization server gave no access token, so nothing was sent; the attempt has its answer.",
+            "Check the subscription's token URL, client id, client secret and scope; have the authorization server's "
+            "owner check that the client is registered for the grant `client_credentials`.",
+        ),
         FailureKind.connect: (
             "No connection could be made to the address and port: refused, unreachable, or not made in 5 s.",
             "Have the receiver's owner check that the service runs, listens on that port and is not blocked by a "
@@ -97,9 +103,9 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
             "Ask the operator of this installation to allow the receiver in the egress proxy.",
         ),
         FailureKind.tls: (
-            "The TLS handshake failed or the certificate is not valid for the host.",
+            "The TLS handshake failed, the certificate is not valid for the host, or the receiver refused ours.",
             "Have the receiver's owner renew or complete its certificate: from a public authority, for that name, "
-            "with the whole chain, over TLS 1.2 or later.",
+            "with the whole chain, over TLS 1.2 or later; of a client certificate, check that the receiver accepts it.",
         ),
         FailureKind.timeout: (
             "The complete response had not arrived within the subscription's `timeoutSeconds`.",
@@ -124,8 +130,8 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
         ),
         FailureKind.http_4xx: (
             "The receiver rejects the request; it is retried, because a receiver may have been deployed wrongly.",
-            "Check the URL and the headers with credentials, and have the receiver's owner check why it rejects: its "
-            "signature check, or an unknown event; a receiver that wants no more events answers 410.",
+            "Check the URL and the authentication or header with credentials, and have the receiver's owner check why "
+            "it rejects: its signature check, or an unknown event; a receiver that wants no more events answers 410.",
         ),
         FailureKind.http_busy: (
             "The receiver asks for a later retry (408, 425 or 429).",

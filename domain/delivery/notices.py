@@ -23,6 +23,7 @@ class NoticeKind(StrEnum):
     RECOVERED = "subscription.recovered"
     DISABLED = "subscription.disabled"
     EXHAUSTED = "delivery.exhausted"
+    CERTIFICATE_EXPIRING = "subscription.certificate_expiring"
 
 
 @dataclass(frozen=True, slots=True)

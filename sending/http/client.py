@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, cast
@@ -17,7 +17,11 @@ import httpx
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.verdict import CONTROL_HEADER, Answer, DeliveryControl, parse_control, parse_retry_after
 from domain.urls.rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
+from domain.wire.authentication import AUTHORIZATION
+from domain.wire.client_certificate import ClientCertificate
 from domain.wire.excerpts import text_excerpt
+from domain.wire.oauth2 import AccessToken, NoAccessTokenError, OAuth2Client, read_token, token_request
+from sending.http.access_tokens import AccessTokens
 from sending.http.address_guard import AddressBlockedError, NameRefusedError
 from sending.http.connection import ClosedBeforeAnswerError, MalformedResponseError, Response
 from sending.http.egress_proxy import EgressProxy, ProxyRefusedError, ProxyUnavailableError
@@ -27,6 +31,13 @@ from sending.http.transport import GuardedTransport, TransportFactory, exchange_
 # Maximum length of a stored `Location`: a useful URL fits, and a receiver may send 8 KB.
 _LOCATION_BYTES = 500
 _DETAIL_BYTES = 300
+
+UNAUTHORIZED = 401
+
+TOKEN_SECONDS = 5.0
+"""Maximum time for an access token. The rest of the attempt's time is for its request."""
+
+NEW_TOKEN = "sent again with a new access token after a 401"  # noqa: S105 - a note
 
 # The machine has run out of a resource, which is no fault of the receiver.
 _OUR_OWN_ERRNO = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
@@ -39,6 +50,7 @@ KINDS: dict[type[BaseException], FailureKind] = {
     NameRefusedError: FailureKind.dns_refused,
     ProxyUnavailableError: FailureKind.proxy_unavailable,
     ProxyRefusedError: FailureKind.proxy_refused,
+    NoAccessTokenError: FailureKind.oauth2_token,
     NotConnectedError: FailureKind.connect,
     TimeoutError: FailureKind.timeout,
     socket.gaierror: FailureKind.dns,
@@ -86,7 +98,8 @@ class SenderSettings:
 class OutgoingRequest:
     """POST request to send. `headers` are the subscription's own and the signature's; `Host`, `Content-Type`,
     `Content-Length`, `Accept-Encoding` and, unless among them, `User-Agent` and `Accept` are added. Texts in `redact`
-    (stored header values, keys) are masked in the stored part of the response."""
+    (stored header values, keys) are masked in the stored part of the response. `certificate` takes the place of the
+    installation's client certificate; `oauth2` is where the sender gets an access token, which it puts into `token`."""
 
     url: NormalisedUrl
     headers: list[tuple[str, str]]
@@ -96,6 +109,9 @@ class OutgoingRequest:
     """Timeout of the whole request; None: that of the settings."""
     signed_at: int | None = None
     """Timestamp of the signatures in Unix seconds; None: the request is not signed."""
+    certificate: ClientCertificate | None = None
+    oauth2: OAuth2Client | None = None
+    token: str | None = None
 
 
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
@@ -192,6 +208,7 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         self._transport = None if settings.transport is None else settings.transport(guarded)
         self._deadlines: dict[float, Deadlines] = {}
         """Deadlines by timeout, which is one of 1 to 30 s or that of the settings."""
+        self._tokens = AccessTokens(self._fetch_token)
         self._opening: Callable[[str], tuple[NormalisedUrl, str]] = lru_cache(maxsize=4096)(self._opening_of)
         self._target: Callable[[str], tuple[httpx.URL, list[tuple[bytes, bytes]]]]
         self._target = lru_cache(maxsize=4096)(self._target_of)
@@ -215,7 +232,17 @@ class Sender(AbstractAsyncContextManager["Sender"]):
             self._deadlines[seconds] = Deadlines(seconds)
         try:
             with self._deadlines[seconds].limit():
+                client = request.oauth2
+                if client is not None:
+                    request = await self._authorized(request, client)
                 await self._exchange(request, response)
+                if client is not None and response.status_code == UNAUTHORIZED:
+                    request = await self._authorized(request, client)
+                    response = Response(self._settings.read_limit_bytes)
+                    try:
+                        await self._exchange(request, response)
+                    finally:
+                        response.notes[NEW_TOKEN] = None  # Not before the exchange, which closes odd connections.
         except Exception as error:  # Every outcome of an attempt is data.
             failure = failure_of(error)
             detail = text_excerpt(detail_of(error).encode("utf-8", "replace"), _DETAIL_BYTES, request.redact)
@@ -242,6 +269,25 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         note = f"Odd: {', '.join(response.notes)}" if response.notes else ""
         return SendResult(status, failure, retry_after, location, excerpt, detail, duration_ms, note, control)
 
+    async def _authorized(self, request: OutgoingRequest, client: OAuth2Client) -> OutgoingRequest:
+        """Return the request with an access token, another than it has."""
+        token = await self._tokens.get(client, refused=request.token)
+        return replace(request, token=token, redact=(*request.redact, token))
+
+    async def _fetch_token(self, client: OAuth2Client) -> AccessToken:
+        response = Response(self._settings.read_limit_bytes)
+        try:
+            async with asyncio.timeout(TOKEN_SECONDS):
+                url, _ = self._opening(client.token_url)
+                await self._connections.exchange(url, token_request(client, url, self._settings.user_agent), response)
+        except TimeoutError:
+            raise NoAccessTokenError(f"no answer of the authorization server within {TOKEN_SECONDS:g} s") from None
+        except Exception as error:
+            if failure_of(error) in (FailureKind.internal, FailureKind.proxy_unavailable):
+                raise
+            raise NoAccessTokenError(f"no answer of the authorization server: {detail_of(error)}") from error
+        return read_token(response.status_code, bytes(response.body))
+
     def _opening_of(self, url: str) -> tuple[NormalisedUrl, str]:
         """Return a stored URL, checked by the current rules, and the first lines of every request to it."""
         normal = normalise_url(url, self._settings.rules)
@@ -257,10 +303,13 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         url, opening = self._opening(request.url.url)
         if url != request.url:
             raise UrlRefused("not_normal", "the URL is not in the form in which it was stored and signed")
+        headers = request.headers
+        if request.token is not None:
+            headers = [*headers, (AUTHORIZATION, f"Bearer {request.token}")]
         if self._transport is not None:
-            await self._exchange_over(self._transport, request, response)
+            await self._exchange_over(self._transport, request, headers, response)
             return
-        lines, count = "".join([f"{name}: {value}\r\n" for name, value in request.headers]), len(request.headers)
+        lines, count = "".join([f"{name}: {value}\r\n" for name, value in headers]), len(headers)
         names = f"\n{lines}".lower()
         if "\nuser-agent: " not in names:
             lines, count = f"{lines}User-Agent: {self._settings.user_agent}\r\n", count + 1
@@ -269,21 +318,25 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         if lines.count("\n") != count or lines.count("\r") != count or "\0" in lines:
             raise ValueError("a header with a line break or NUL in it")
         head = f"{opening}Content-Length: {len(request.body)}\r\nAccept-Encoding: identity\r\n{lines}\r\n"
-        await self._connections.exchange(url, head.encode() + request.body, response)
+        await self._connections.exchange(url, head.encode() + request.body, response, request.certificate)
 
     async def _exchange_over(
-        self, transport: httpx.AsyncBaseTransport, request: OutgoingRequest, response: Response
+        self,
+        transport: httpx.AsyncBaseTransport,
+        request: OutgoingRequest,
+        headers: list[tuple[str, str]],
+        response: Response,
     ) -> None:
         """Exchange as an `httpx.Request`."""
         target, common = self._target(request.url.url)
-        fields = common + [(name.encode(), value.encode()) for name, value in request.headers]
+        fields = common + [(name.encode(), value.encode()) for name, value in headers]
         names = {name.lower() for name, _ in fields}
         if b"user-agent" not in names:
             fields.append((b"User-Agent", self._settings.user_agent.encode()))
         if b"accept" not in names:
             fields.append((b"Accept", b"*/*"))
         fields.append((b"Content-Length", b"%d" % len(request.body)))
-        await exchange_over(transport, target, fields, request.body, response)
+        await exchange_over(transport, target, fields, request.body, response, request.certificate)
 
 
 def failure_of(error: BaseException) -> FailureKind:

@@ -268,7 +268,7 @@ class Connection(asyncio.Protocol):
             self._malformed = self._refused
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the current exchange, and store the TLS session for the next connection to the same host."""
+        """End the current exchange, and store the TLS session for the next connection to the same peer."""
         self._keep_alive = False
         del self._parser  # It refers to this connection, and a reference cycle is not freed at once.
         if not self.lost.done():

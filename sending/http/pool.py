@@ -13,16 +13,17 @@ from asyncio.staggered import staggered_race
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from traceback import clear_frames
 from typing import TypeVar, cast
 
 from domain.urls.rules import NormalisedUrl, UrlRules
+from domain.wire.client_certificate import ClientCertificate
 from sending.http.address_guard import AddrInfoType, GuardedResolver, judge_address
 from sending.http.connection import ClosedBeforeAnswerError, Connection, Response
 from sending.http.egress_proxy import EgressProxy, ProxyRefusedError, ProxyUnavailableError
-from sending.http.tls import client_context
+from sending.http.tls import PEER, client_context
 
 KEEP_ALIVE_SECONDS = 15.0
 """Maximum idle time of a connection whose receiver announces none. A request that meets its close is sent again."""
@@ -47,7 +48,12 @@ SENT_AGAIN_SECONDS = 1.0
 later may have worked on the request."""
 
 SENT_AGAIN = "sent again, because an idle connection was closed without a response"
-_Peer = tuple[str, str, int]
+CONTEXTS_MAX = 256
+"""Maximum number of client certificates with a TLS context in memory, each of which has the trusted authorities."""
+
+_Peer = tuple[str, str, int, EgressProxy | None, ClientCertificate | None]
+"""Whose connections and TLS sessions may be used for a request: scheme, host, port, proxy, client certificate."""
+
 Opened = TypeVar("Opened", socket.socket, asyncio.Transport)
 
 
@@ -91,7 +97,8 @@ class Connections:
         self._loop = asyncio.get_running_loop()
         self._resolver = GuardedResolver(rules)
         self._rules = rules
-        self._tls = client_context(ca_bundle, client_cert)
+        self._tls = lru_cache(CONTEXTS_MAX)(partial(client_context, ca_bundle, client_cert))
+        self._tls(None)  # raises for a file that is missing
         self._proxy = proxy
         self._proxy_tls = client_context(ca_bundle, None) if proxy is not None and proxy.secure else None
         self._idle: dict[_Peer, dict[Connection, None]] = {}
@@ -102,13 +109,16 @@ class Connections:
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def exchange(self, url: NormalisedUrl, request: bytes, response: Response) -> None:
+    async def exchange(
+        self, url: NormalisedUrl, request: bytes, response: Response, certificate: ClientCertificate | None = None
+    ) -> None:
         """Send `request`, head and body, to `url`'s host and fill `response`. If an idle connection turns out to be
         closed, at once and before a byte of a response, the request is sent again on a new one. Raises the errors of
         `Connection.exchange`; if no connection can be made, `AddressBlockedError`, `NameRefusedError`,
         `NotConnectedError`, `HandshakeCutError`, `ProxyUnavailableError`, `ProxyRefusedError`, `socket.gaierror`,
         `ssl.SSLError` or another OSError."""
-        peer = (url.scheme, url.hostname, url.port)
+        proxy = self._proxy if self._proxy is not None and self._proxy.serves(url.hostname) else None
+        peer = (url.scheme, url.hostname, url.port, proxy, certificate)
         connection = self._idle_one(peer)
         began, again = self._loop.time(), False
         try:
@@ -120,7 +130,7 @@ class Connections:
             connection, again = None, True
         if connection is None:
             try:
-                connection = await self._connect(url, response)
+                connection = await self._connect(url, response, peer)
                 reusable = await connection.exchange(request, response)
             finally:
                 if again:
@@ -179,10 +189,10 @@ class Connections:
         if self._by_age:
             self._sweep = self._loop.call_later(KEEP_ALIVE_SECONDS / 4, self._close_idle)
 
-    async def _connect(self, url: NormalisedUrl, response: Response) -> Connection:
+    async def _connect(self, url: NormalisedUrl, response: Response, peer: _Peer) -> Connection:
         if self._closed:
             raise RuntimeError("the sender is closed")
-        proxy = self._proxy if self._proxy is not None and self._proxy.serves(url.hostname) else None
+        proxy = peer[-2]
         addresses = await self._addresses(url, proxy)
         awaited = f"no connection to {' or '.join(str(one[4][0]) for one in addresses)}"
         awaited += "" if proxy is None else " through the egress proxy"
@@ -196,7 +206,7 @@ class Connections:
                     tunnel = partial(self._open_tunnel, proxy, response.proxy_reached)
                     stream = await self._first_of(addresses, tunnel)
                 awaited = f"no TLS handshake with {url.hostname}"
-                connection = await self._secured(url, stream)
+                connection = await self._secured(url, stream, peer)
         except TimeoutError:
             if response.at_proxy:
                 raise ProxyUnavailableError(f"no connection to the egress proxy within {CONNECT_SECONDS:g} s") from None
@@ -205,12 +215,13 @@ class Connections:
         connection.lost.add_done_callback(lambda _: self._open.discard(connection))
         return connection
 
-    async def _secured(self, url: NormalisedUrl, stream: socket.socket | asyncio.Transport) -> Connection:
+    async def _secured(self, url: NormalisedUrl, stream: socket.socket | asyncio.Transport, peer: _Peer) -> Connection:
         """Return the connection over a connected socket or a tunnel, after the handshake for https."""
-        tls = self._tls if url.scheme == "https" else None
-        name = url.hostname.rstrip(".") if tls is not None else None
-        goodbye = _TLS_GOODBYE_SECONDS if tls is not None else None
-        connection = Connection(self._loop)
+        tls = name = goodbye = None
+        if url.scheme == "https":
+            tls = self._tls(None) if peer[-1] is None else await asyncio.to_thread(self._tls, peer[-1])
+            name, goodbye = url.hostname.rstrip("."), _TLS_GOODBYE_SECONDS
+        connection, making = Connection(self._loop), PEER.set(peer)
         try:
             if isinstance(stream, socket.socket):
                 await self._loop.create_connection(
@@ -229,6 +240,8 @@ class Connections:
             if isinstance(error, ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
                 raise HandshakeCutError("the connection was closed during the TLS handshake") from error
             raise
+        finally:
+            PEER.reset(making)
         if self._closed:
             connection.transport.abort()
             raise RuntimeError("the sender is closed")

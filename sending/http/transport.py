@@ -8,6 +8,7 @@ import httpx
 
 from domain.delivery.verdict import CONTROL_HEADER
 from domain.urls.rules import NormalisedUrl, UrlRules, normalise_url
+from domain.wire.client_certificate import ClientCertificate
 from sending.http.connection import MalformedResponseError, Response
 from sending.http.pool import Connections
 
@@ -16,6 +17,9 @@ TransportFactory = Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport
 
 RESPONSE = "loyalty_webhooks.response"
 """Extension of a request: the `Response` to fill. It keeps what came of a response that was cut off."""
+
+CERTIFICATE = "loyalty_webhooks.client_certificate"
+"""Extension of a request: its `ClientCertificate`, if it has one. Another transport than ours does not know it."""
 
 _SIZED = (b"content-length", b"transfer-encoding")
 
@@ -39,7 +43,8 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             raise ValueError("a header with a line break or NUL in it")
         opening = f"{request.method} {url.target} HTTP/1.1\r\nContent-Length: {len(body)}\r\n"
         response: Response = request.extensions.get(RESPONSE) or Response(self._body_limit)
-        await self._connections.exchange(url, b"%b%b\r\n%b" % (opening.encode(), lines, body), response)
+        certificate: ClientCertificate | None = request.extensions.get(CERTIFICATE)
+        await self._connections.exchange(url, b"%b%b\r\n%b" % (opening.encode(), lines, body), response, certificate)
         # The body has been decoded from its chunks.
         headers = [field for field in response.headers if field[0].lower() != b"transfer-encoding"]
         return httpx.Response(response.status_code or 0, headers=headers, stream=httpx.ByteStream(bytes(response.body)))
@@ -55,9 +60,11 @@ async def exchange_over(
     fields: list[tuple[bytes, bytes]],
     body: bytes,
     response: Response,
+    certificate: ClientCertificate | None,
 ) -> None:
     """Send a POST request over `transport` and fill `response`, up to its limit. Raises the transport's errors."""
-    request = httpx.Request("POST", url, headers=fields, stream=httpx.ByteStream(body), extensions={RESPONSE: response})
+    extensions = {RESPONSE: response, CERTIFICATE: certificate}
+    request = httpx.Request("POST", url, headers=fields, stream=httpx.ByteStream(body), extensions=extensions)
     answer = await transport.handle_async_request(request)
     if answer.status_code < 100:
         raise MalformedResponseError("a status code below 100")

@@ -39,7 +39,8 @@ SELECT subscription.id, subscription.event_name, subscription.url, subscription.
     subscription.status_reason, subscription.status_since, subscription.created_at, subscription.active_from,
     subscription.deleted_at, subscription.ordered, subscription.rate_limit_per_second, health.breaker_opened_at,
     CASE WHEN health.probe_at > statement_timestamp() THEN health.probe_at END AS probe_at, {SLOWED} AS slowed,
-    failed.message_id AS last_failed_id, failed.last_failure, failed.last_status_code
+    failed.message_id AS last_failed_id, failed.last_failure, failed.last_status_code,
+    subscription.certificate_expires_at
 FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 LEFT JOIN delivery AS failed ON failed.message_id = health.last_failed_id
 WHERE subscription.store_code = :store_code AND (CAST(:id AS uuid) IS NULL OR subscription.id = :id)

@@ -34,6 +34,7 @@ class SubscriptionFacts:
     status: str
     deleted: bool
     sealed_headers: bytes | None
+    sealed_authentication: bytes | None
     hmac_enabled: bool
     sealed_secret: bytes | None
     sealed_previous_secret: bytes | None
@@ -112,8 +113,8 @@ class OpenDelivery:
 
 SUBSCRIPTION_COLUMNS = f"""
 subscription.id, subscription.url, subscription.legacy, subscription.status,
-subscription.deleted_at IS NOT NULL AS deleted, subscription.sealed_headers, subscription.hmac_enabled,
-subscription.sealed_secret,
+subscription.deleted_at IS NOT NULL AS deleted, subscription.sealed_headers,
+subscription.sealed_authentication, subscription.hmac_enabled, subscription.sealed_secret,
 CASE WHEN subscription.previous_secret_until > clock_timestamp() THEN subscription.sealed_previous_secret END
     AS sealed_previous_secret,
 subscription.signature_version, subscription.retry_schedule, subscription.max_concurrency,

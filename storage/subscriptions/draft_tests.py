@@ -26,6 +26,8 @@ DRAFT_TESTS_A_MINUTE = 10
 KEPT_FOR = timedelta(minutes=60)
 """Retention of a draft test, which a later one deletes. Only the page that started it reads it."""
 
+_NO_SECRETS = dict.fromkeys(("sealed_headers", "sealed_authentication", "sealed_secret"))
+
 _WAIT = text(f"""
 SELECT CAST(ceil(extract(epoch FROM created_at + interval '1 minute' - clock_timestamp())) AS int) FROM draft_test
 WHERE store_code = :store_code AND created_at > clock_timestamp() - interval '1 minute'
@@ -83,16 +85,16 @@ async def begin_draft_test(connection: AsyncConnection, test_id: UUID) -> tuple[
 
 async def end_draft_test(connection: AsyncConnection, test: DraftTest) -> None:
     """Store the result that was added to a test, and delete its secrets."""
-    result = test.model_dump(exclude={"id", "sealed_headers", "sealed_secret"})
+    result = test.model_dump(exclude={"id", *_NO_SECRETS})
     this_test = update(DraftTest).where(col(DraftTest.id) == test.id)
-    await connection.execute(this_test.values(sealed_headers=None, sealed_secret=None, **result))
+    await connection.execute(this_test.values(**_NO_SECRETS, **result))
 
 
 async def give_up_draft_test(connection: AsyncConnection, test_id: UUID) -> None:
     """Cancel a draft test that has not begun, and delete its secrets."""
     begun_at = func.coalesce(col(DraftTest.begun_at), func.clock_timestamp())
     this_test = update(DraftTest).where(col(DraftTest.id) == test_id)
-    await connection.execute(this_test.values(begun_at=begun_at, sealed_headers=None, sealed_secret=None))
+    await connection.execute(this_test.values(begun_at=begun_at, **_NO_SECRETS))
 
 
 async def draft_test_result(connection: AsyncConnection, test_id: UUID) -> DraftTest | None:

@@ -11,8 +11,10 @@ from sqlalchemy import TextClause, delete, func, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
+from domain.delivery.lifecycle import SubscriptionStatus
 from domain.delivery.notices import NOTICES_A_ROUND, Notice, NoticeKind
 from domain.urls.targets import shown_target
+from domain.wire.client_certificate import EXPIRES_SOON_DAYS
 from storage.mapping import all_as
 from storage.subscriptions.tables import NoticeRow
 
@@ -21,6 +23,9 @@ AFTER_MINUTE_SECONDS = 2.0
 
 MAIL_FOR_HOURS = 24
 """Maximum age of a notice that is mailed. Mail that was just switched on should report current events only."""
+
+CERTIFICATES_AGAIN_DAYS = 7
+"""Interval of the notices about a client certificate that expires soon or has expired."""
 
 KEPT_FOR = timedelta(days=30)
 """Lifetime of a notice; the audit and the deliveries themselves are retained for longer."""
@@ -64,6 +69,17 @@ ORDER BY subscription.id, happened.kind
 ON CONFLICT (subscription_id, kind, minute) DO UPDATE SET count = notice.count + excluded.count,
     reasons = ARRAY(SELECT DISTINCT reason FROM unnest(notice.reasons || excluded.reasons) AS reason ORDER BY reason),
     last_at = excluded.last_at
+""")
+
+# Skipping the rows that another worker has locked: both would note the same certificates.
+_CERTIFICATES = text(f"""
+SELECT id, to_char(certificate_expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day FROM subscription
+WHERE deleted_at IS NULL AND status <> '{SubscriptionStatus.DISABLED}'
+    AND certificate_expires_at < clock_timestamp() + interval '{EXPIRES_SOON_DAYS} days'
+    AND NOT EXISTS (SELECT FROM notice WHERE notice.subscription_id = subscription.id
+        AND notice.kind = '{NoticeKind.CERTIFICATE_EXPIRING}'
+        AND notice.minute > clock_timestamp() - interval '{CERTIFICATES_AGAIN_DAYS} days')
+ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 """)
 
 _MAIL_DUE_NOW = f"mail_due_at <= clock_timestamp() AND minute > clock_timestamp() - interval '{MAIL_FOR_HOURS} hours'"
@@ -114,6 +130,12 @@ async def note(connection: AsyncConnection, occurrences: Iterable[Occurrence]) -
         "counts": list(counts.values()),
     }
     await connection.execute(_NOTE, values)
+
+
+async def note_expiring_certificates(connection: AsyncConnection) -> None:
+    """Add a notice for each client certificate that expires soon, unless there was one lately."""
+    rows = await connection.execute(_CERTIFICATES)
+    await note(connection, [Occurrence(row.id, NoticeKind.CERTIFICATE_EXPIRING, row.day) for row in rows])
 
 
 async def due_notices(connection: AsyncConnection, store_code: str) -> list[DueNotice]:

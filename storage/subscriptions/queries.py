@@ -15,6 +15,7 @@ from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.lifecycle import DeliveryStatus, Reason, SubscriptionStatus
 from domain.delivery.notices import BY_PERSON, FAILING, NoticeKind
 from domain.urls.targets import webhook_title
+from domain.wire.authentication import AuthenticationValues
 from domain.wire.headers import OwnHeader
 from domain.wire.signing import SECRET_BYTES, format_secret
 from storage.access.audit import record
@@ -94,6 +95,16 @@ def seal_headers(headers: Sequence[OwnHeader], sealer: Sealer) -> bytes | None:
 def open_headers(sealed: bytes | None, sealer: Sealer) -> list[OwnHeader]:
     """Decrypt headers, in their order; raises `SealBrokenError`."""
     return [] if sealed is None else [OwnHeader(name, value) for name, value in orjson.loads(sealer.open(sealed))]
+
+
+def seal_authentication(authentication: AuthenticationValues | None, sealer: Sealer) -> bytes | None:
+    """Encrypt an authentication as JSON; return None if there is none."""
+    return None if authentication is None else sealer.seal(orjson.dumps(authentication).decode())
+
+
+def open_authentication(sealed: bytes | None, sealer: Sealer) -> AuthenticationValues | None:
+    """Decrypt an authentication; raises `SealBrokenError`."""
+    return None if sealed is None else orjson.loads(sealer.open(sealed))
 
 
 def _in_store(store_code: str) -> ColumnElement[bool]:
@@ -205,7 +216,7 @@ async def delete_subscription(
     Return its event name and URL, or None if there is no such subscription. Deliveries refer to the row, so it stays.
     """
     now = func.clock_timestamp()
-    values = {"deleted_at": now, "updated_at": now, "sealed_headers": None, **_NO_KEYS}
+    values = {"deleted_at": now, "updated_at": now, "sealed_headers": None, "sealed_authentication": None, **_NO_KEYS}
     deleted = _update(subscription_id).where(_in_store(store_code)).values(values)
     row = (await connection.execute(deleted.returning(_C.event_name, _C.url))).one_or_none()
     if row is None:

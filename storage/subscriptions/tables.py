@@ -28,6 +28,10 @@ class Subscription(TableModel, table=True):
     active_from: datetime | None = instant(nullable=True)
     sealed_headers: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     """JSON [[name, value], …], encrypted; null when there are none."""
+    sealed_authentication: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    """JSON of `domain.wire.authentication`, encrypted; null when there is none."""
+    certificate_expires_at: datetime | None = instant(nullable=True)
+    """Expiry of the client certificate of the authentication; null when it has none."""
     hmac_enabled: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     sealed_secret: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     sealed_previous_secret: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
@@ -158,6 +162,7 @@ class DraftTest(TableModel, table=True):
     url: str = Field(sa_column=Column(Text, nullable=False))
     legacy: bool = Field(sa_column=Column(Boolean, nullable=False))
     sealed_headers: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    sealed_authentication: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     sealed_secret: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     signature_version: int = Field(sa_column=Column(Integer, nullable=False))
     timeout_seconds: int | None = Field(default=None, sa_column=Column(Integer))

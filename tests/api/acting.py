@@ -126,12 +126,14 @@ class ActionStarts:
 
 
 @asynccontextmanager
-async def acting_installation(database_url: str, temporal: WorkflowEnvironment) -> AsyncIterator[ActionStarts]:
+async def acting_installation(
+    database_url: str, temporal: WorkflowEnvironment, **overrides: Any
+) -> AsyncIterator[ActionStarts]:
     """API and worker until the block ends."""
     fast = {"breaker_failures": 3, "breaker_first_probe_seconds": 60, "breaker_longest_probe_seconds": 60}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEMPORAL_ADDRESS", temporal.client.service_client.config.target_host)
-        async with pipeline(database_url, temporal.client, **fast) as running:
+        async with pipeline(database_url, temporal.client, **fast, **overrides) as running:
             same = {"task_queue": running.settings.task_queue, "encryption_keys": running.settings.encryption_keys}
             async with running_api(database_url, **same) as api:
                 yield ActionStarts(api, running)

@@ -49,6 +49,24 @@ async def test_a_trial_is_sent_as_a_delivery_would_be_and_says_what_came_back(
     assert sent["webhook-signature"] == request.header("webhook-signature")
 
 
+async def test_an_authentication_is_sent_and_shown_masked(acting: ActionStarts, receiver: Receiver) -> None:
+    authentication = {"type": "basic", "username": "shop", "password": "s3cret"}
+    receiver.script(status(401, body=b"no such user: c2hvcDpzM2NyZXQ="))
+    result = await draft_tests(acting).send_draft(
+        draft(receiver.url("/hook"), headers=[], authentication=authentication)
+    )
+    assert receiver.requests[-1].header("Authorization") == "Basic c2hvcDpzM2NyZXQ="
+    assert (dict(result.sent_headers)["Authorization"], result.response_excerpt) == ("•••", "no such user: •••")
+    [row] = await acting.api.execute("SELECT * FROM draft_test WHERE store_code = :store", store=acting.api.store)
+    assert row.sealed_authentication is None
+    subscription = await acting.subscribe(receiver.url("/hook"), authentication=authentication)
+    async with acting.api.database.transaction() as connection:
+        saved = await find_subscription(connection, acting.api.store, UUID(subscription))
+    masked = {**authentication, "password": "•••"}
+    await draft_tests(acting).send_draft(draft(receiver.url("/hook"), headers=[], authentication=masked), saved)
+    assert receiver.requests[-1].header("Authorization") == "Basic c2hvcDpzM2NyZXQ="
+
+
 async def test_a_failure_is_the_failure_a_delivery_would_have(acting: ActionStarts, receiver: Receiver) -> None:
     receiver.script(close_before_answer(), status(503))
     cut = await draft_tests(acting).send_draft(draft(receiver.url("/hook")))

@@ -57,6 +57,7 @@ FEW_COMBINATIONS = tuple(
 BEYOND_A_SCHEMA = (
     "POST /api/{storeCode}/event",  # the data of each event type
     "POST /api/{storeCode}/event/batch",
+    "POST /api/{storeCode}/webhook/subscription",  # a certificate and its key, a header beside an authentication
     "POST /api/admin/store",  # names of time zones
     "PATCH /api/{storeCode}/settings",
     "PUT /api/{storeCode}/webhook/subscription/{webhookSubscriptionId}",  # to legacy, its event without a legacy form

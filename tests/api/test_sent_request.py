@@ -39,6 +39,14 @@ async def test_headers_and_body_are_those_that_the_receiver_got(acting: ActionSt
         assert one.value == (None if name.lower() in SECRET else value), name
 
 
+async def test_the_header_of_an_authentication_is_among_them(acting: ActionStarts, receiver: Receiver) -> None:
+    await acting.subscribe(receiver.url("/hook"), authentication={"type": "bearer", "token": "s3cret"})
+    request = await shown(acting, UUID(await acting.until(await acting.emit(), "delivered", 1)))
+    [got] = receiver.requests
+    assert [one.name for one in request.headers] == [name for name, _ in got.headers]
+    assert SentHeader("Authorization", None) in request.headers
+
+
 async def test_a_test_is_marked_and_an_own_user_agent_is_no_second_one(
     acting: ActionStarts, receiver: Receiver
 ) -> None:

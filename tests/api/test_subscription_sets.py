@@ -101,6 +101,7 @@ async def test_what_is_not_there_is_created(shop: Shop) -> None:
         "webhookSubscriptionId": created["webhookSubscriptionId"],
         "activeFrom": "2026-02-28T23:30:00.500000Z",
         "headers": [header("Authorization", MASK)],
+        "authentication": None,
     }
 
 
@@ -339,8 +340,8 @@ async def test_several_at_once_bring_about_one_of_each(shop: Shop) -> None:
 
 
 async def test_a_name_that_does_not_resolve_is_a_warning(shop: Shop) -> None:
-    answer = await applied(shop, entry(url="https://nowhere.example.com/"))
-    assert answer["changes"][0]["warning"] == "nowhere.example.com does not resolve"
+    answer = await applied(shop, entry(url="https://unknown.example.com/"))
+    assert answer["changes"][0]["warning"] == "unknown.example.com does not resolve"
 
 
 async def test_a_refusal_repeats_no_header_value(shop: Shop) -> None:

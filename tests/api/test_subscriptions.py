@@ -30,6 +30,8 @@ async def test_the_least_that_makes_a_subscription_and_all_its_details(shop: Sho
         "legacy": False,
         "destinationType": "rest",
         "headers": [],
+        "authentication": None,
+        "certificateExpiresAt": None,
         "name": None,
         "activeFrom": None,
         "hmacEnabled": False,

@@ -60,7 +60,7 @@ def test_a_value_comes_from_the_environment_a_file_or_the_store(tmp_path: Path) 
 @pytest.mark.parametrize("written", ["Bearer s3cret", "7", '"s3cret"', "true", "•••", "", "[s3cret]"])
 def test_a_value_in_the_file_itself_is_refused_and_not_repeated(written: str) -> None:
     complaint = complaint_of(written)
-    assert complaint.startswith("the file never holds a header value")
+    assert complaint.startswith("the file never holds a secret")
     assert "s3cret" not in complaint
 
 
@@ -84,6 +84,17 @@ def test_a_source_that_gives_nothing_is_told(tmp_path: Path) -> None:
     assert complaint_of("{fromFile: empty}", file) == "empty is empty"
     assert complaint_of("{fromFile: latin}", file) == "latin is not UTF-8"
     assert complaint_of('{fromFile: "a\\0"}', file).endswith("cannot be read: embedded null byte")
+
+
+def test_the_secrets_of_an_authentication_come_from_elsewhere_too() -> None:
+    text = "version: 1\nsubscriptions:\n  - authentication:\n      type: basic\n      username: shop\n"
+    [entry] = read(text + "      password: {fromEnv: PASSWORD}\n", PASSWORD="open sesame").entries
+    assert entry == {"authentication": {"type": "basic", "username": "shop", "password": "open sesame"}}
+    [entry] = read(text + "      password: {keep: true}\n").entries
+    assert entry == {"authentication": {"type": "basic", "username": "shop", "password": MASK}}
+    [complaint] = complaints(text + "      password: s3cret\n")
+    assert complaint.startswith("s.yaml:6: subscriptions.0.authentication.password: the file never holds a secret")
+    assert "s3cret" not in complaint
 
 
 def test_everything_else_of_an_entry_is_left_to_the_api() -> None:
@@ -139,6 +150,7 @@ def stored(**fields: object) -> StoredSubscription:
         "url": "https://receiver.example.com/hook",
         "legacy": False,
         "headers": [],
+        "authentication": None,
         "hmac_enabled": False,
         "active_from": None,
         "rate_limit_per_second": None,
@@ -167,7 +179,8 @@ def test_an_export_says_what_is_not_the_default_and_no_more() -> None:
             stored(name="Bare"),
             stored(
                 legacy=True,
-                headers=[MaskedHeader(header_name="Authorization", header_value=MASK)],
+                headers=[MaskedHeader(header_name="X-Till", header_value=MASK)],
+                authentication={"type": "basic", "username": "it's: me", "password": MASK},
                 hmac_enabled=True,
                 active_from=datetime(2026, 2, 28, 23, 30, 0, 500000, tzinfo=UTC),
                 rate_limit_per_second=7,
@@ -192,8 +205,12 @@ subscriptions:
     url: https://receiver.example.com/hook
     legacy: true
     headers:
-      - headerName: Authorization
+      - headerName: X-Till
         headerValue: {keep: true}
+    authentication:
+      type: basic
+      username: "it's: me"
+      password: {keep: true}
     hmacEnabled: true
     activeFrom: 2026-02-28T23:30:00.500000Z
     rateLimitPerSecond: 7

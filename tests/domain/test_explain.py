@@ -230,3 +230,14 @@ def test_a_pause_says_since_when_and_by_whom() -> None:
 def test_the_page_has_a_row_for_each_reason() -> None:
     page = (ROOT / "docs/explain.md").read_text()
     assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(ReasonCode)
+
+
+def test_a_tls_failure_says_until_when_our_own_certificate_is_valid() -> None:
+    expiry = {"certificate_expires_at": NOON}
+    words = f"client certificate is valid until {NOON:%Y-%m-%d %H:%M:%S} UTC."
+    for failure, own, expected in (("tls", expiry, True), ("tls", {}, False), ("dns", expiry, False)):
+        subscription = replace(SUBSCRIPTION, **own)
+        delivery = replace(DELIVERY, **LATER | {"last_failure": failure})
+        text = in_words(ReasonCode.waiting_for_retry, EVENT, subscription, delivery).text
+        assert (words in text) == expected, text
+        assert "  " not in text

@@ -68,7 +68,8 @@ def test_410_exhausts_the_delivery_and_disables_the_subscription() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["dns", "dns_refused", "connect", "proxy_refused", "tls", "timeout", "reset", "invalid_response"]
+    "kind",
+    ["dns", "dns_refused", "oauth2_token", "connect", "proxy_refused", "tls", "timeout", "reset", "invalid_response"],
 )
 def test_failures_on_the_way_are_retried(kind: str) -> None:
     assert verdict(Answer(None, FailureKind(kind))) == Verdict("retry", FailureKind(kind), counts_against_receiver=True)

@@ -59,6 +59,7 @@ async def test_a_webhook_without_events_is_compared_by_a_sample_and_its_name_is_
 async def test_the_modern_webhook_is_a_paused_copy_made_once(visit: Visit, shop: Shop, installed: Installation) -> None:
     fields: dict[str, Any] = {
         "headers": [header("X-Own", "secret value")],
+        "authentication": {"type": "bearer", "token": "s3cret"},
         "hmacEnabled": True,
         "rateLimitPerSecond": 7,
     }
@@ -77,6 +78,7 @@ async def test_the_modern_webhook_is_a_paused_copy_made_once(visit: Visit, shop:
         "url",
         "event_name",
         "sealed_headers",
+        "sealed_authentication",
         "sealed_secret",
         "signature_version",
         "rate_limit_per_second",

@@ -122,6 +122,29 @@ async def test_a_timeout_is_set_shown_and_given_back_to_the_installation(visit: 
         assert (f'value="{typed}"' in field[0], 'placeholder="15"' in field[0]) == (True, True)
 
 
+async def test_an_authentication_is_saved_shown_masked_and_kept(visit: Visit, shop: Shop) -> None:
+    somebody = await visit("editor")
+    basic = {"authentication.type": "basic", "authentication.username": "till", "authentication.password": SECRET}
+    refused = await somebody.post(f"/admin/{shop.store}/webhooks/new", {**FIELDS, **basic, "url": "ftp://a/"})
+    assert 'id="error-authentication.password">Enter it again' in refused.text
+    assert 'name="authentication.username" type="text" value="till"' in refused.text
+    await somebody.post(f"/admin/{shop.store}/webhooks/new", {**FIELDS, **basic, "hmacEnabled": ""})
+    [row] = (await shop.list())["items"]
+    here = f"/admin/{shop.store}/webhooks/{row['webhookSubscriptionId']}"
+    for page in (await somebody.get(here), await somebody.get(f"{here}/edit"), refused):
+        assert SECRET not in page.text
+    sealed = (await shop.row(row["webhookSubscriptionId"]))["sealed_authentication"]
+    await somebody.post(f"{here}/edit", {**FIELDS, **basic, "authentication.password": MASK, "hmacEnabled": ""})
+    assert "username: till" in (await somebody.get(here)).text
+    sealer = shop.installation.app.state.resources.sealer
+    assert SECRET in sealer.open((await shop.row(row["webhookSubscriptionId"]))["sealed_authentication"])
+    two = {**WITH_HEADER, **basic, "hmacEnabled": ""}
+    assert 'id="error-authentication.type"' in (await somebody.post(f"{here}/edit", two)).text
+    await somebody.post(f"{here}/edit", {**FIELDS, "authentication.type": "", "hmacEnabled": ""})
+    assert sealed is not None
+    assert (await shop.details(row["webhookSubscriptionId"]))["authentication"] is None
+
+
 @pytest.mark.parametrize("fold", [0, 1])
 async def test_an_edit_of_something_else_leaves_the_instant_it_is_active_from(
     installed: Installation, visit: Visit, shop: Shop, fold: int

@@ -323,6 +323,43 @@ async def test_a_code_that_a_receiver_echoes_is_not_kept(bench: Workbench, recei
     assert attempt.response_excerpt == '{"you sent": {"code": "•••", "codeNumber": •••}}'
 
 
+BASIC = '{"type":"basic","username":"shop","password":"s3cret"}'
+SHOP = "Basic c2hvcDpzM2NyZXQ="
+
+
+async def test_credentials_are_sent_and_masked_where_a_receiver_echoes_them(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    receiver.script(status(500, body=f"you sent {SHOP}, that is shop:s3cret".encode()))
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"), sealed_authentication=bench.sealer().seal(BASIC))
+    await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
+    assert receiver.requests[0].header("Authorization") == SHOP
+    assert await bench.scalar("SELECT response_excerpt FROM attempt") == "you sent •••, that is shop:•••"
+
+
+async def test_a_rotation_of_credentials_loses_no_delivery(bench: Workbench, receiver: Receiver) -> None:
+    """The receiver changes over while deliveries are sent, before it is told here."""
+    accepted = [SHOP]
+
+    async def check(exchange: Exchange) -> None:
+        await status(204 if exchange.request.header("Authorization") in accepted else 401)(exchange)
+
+    receiver.otherwise = check
+    subscription = await bench.subscribe(
+        "CustomerUpdated", receiver.url("/hook"), sealed_authentication=bench.sealer().seal(BASIC)
+    )
+    events = await bench.emit("CustomerUpdated", "{}", count=4)
+    assert (await bench.attempt_events(events[:2])).delivered == 2
+    accepted[:] = ["Bearer new"]
+    assert (await bench.attempt_events(events[2:])).delivered == 0
+    assert await bench.scalar("SELECT DISTINCT last_failure FROM delivery WHERE status = 'pending'") == "http_4xx"
+    sealed = bench.sealer().seal('{"type":"bearer","token":"new"}')
+    await bench.edit(subscription, sealed_authentication=sealed)
+    for message_id in await bench.waiting():
+        await bench.deliver_webhook(message_id)
+    assert await bench.statuses() == {"delivered": 4}
+
+
 LOST = Sealer([Fernet.generate_key().decode()])
 """Seals with a key no worker has."""
 
@@ -333,6 +370,7 @@ LOST = Sealer([Fernet.generate_key().decode()])
         pytest.param({"sealed_headers": LOST.seal('[["X-Own","value"]]')}, id="headers sealed with a lost key"),
         pytest.param({"sealed_headers": b"no ciphertext"}, id="headers that were never sealed"),
         pytest.param({"hmac_enabled": True, "sealed_secret": LOST.seal("whsec_")}, id="signing key sealed with a lost"),
+        pytest.param({"sealed_authentication": LOST.seal(BASIC)}, id="authentication sealed with a lost key"),
         pytest.param({"sealed_headers": "not JSON"}, id="headers that cannot be read"),
         pytest.param({"hmac_enabled": True, "sealed_secret": "whsec_?"}, id="a signing key that is none"),
     ],
@@ -360,7 +398,7 @@ async def test_a_fault_of_ours_uses_nothing_up_and_passes_when_it_is_mended(
     assert [request.target for request in receiver.requests] == ["/healthy"]
     [subscription] = await bench.execute("SELECT status FROM subscription WHERE id = :id", id=ailing)
     assert subscription.status == "active"
-    await bench.edit(ailing, sealed_headers=None, hmac_enabled=False)
+    await bench.edit(ailing, sealed_headers=None, sealed_authentication=None, hmac_enabled=False)
     assert (await bench.deliver_webhook(message_id)).status == "delivered"
 
 

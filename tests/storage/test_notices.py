@@ -1,6 +1,7 @@
 """Notices are written with what they tell, collapsed by the minute, and forgotten after a month."""
 
 import asyncio
+from datetime import UTC
 from uuid import UUID, uuid4
 
 import pytest
@@ -16,6 +17,7 @@ from storage.subscriptions.notices import (
     due_notices,
     forget_notices,
     note,
+    note_expiring_certificates,
     notice_not_sent,
     notice_sent,
     stores_with_due_notices,
@@ -238,3 +240,32 @@ async def test_old_notices_are_forgotten(ground: Ground, subscription_id: UUID) 
     await ground.execute("UPDATE notice SET minute = minute - interval '31 days'")
     async with ground.database.transaction() as connection:
         assert await forget_notices(connection) == 1
+
+
+async def test_a_certificate_that_expires_soon_is_noted_once_a_week_until_it_is_replaced(
+    ground: Ground, subscription_id: UUID
+) -> None:
+    async def look(days: int) -> int:
+        """The number of notices, once the certificate expires in so many days."""
+        await ground.execute(
+            "UPDATE subscription SET certificate_expires_at = clock_timestamp() + make_interval(days => :days)",
+            days=days,
+        )
+        async with ground.database.transaction() as connection:
+            await note_expiring_certificates(connection)
+        counted: int = await ground.scalar("SELECT count(*) FROM notice")
+        return counted
+
+    assert [await look(31), await look(29), await look(28)] == [0, 1, 1]
+    [notice] = await ground.execute("SELECT kind, reasons, count, due_at FROM notice")
+    expiry = await ground.scalar("SELECT certificate_expires_at + interval '1 day' FROM subscription")
+    assert (notice.kind, notice.count) == ("subscription.certificate_expiring", 1)
+    assert notice.reasons == [expiry.astimezone(UTC).strftime("%Y-%m-%d")]
+    assert notice.due_at is not None
+    await ground.execute("UPDATE notice SET minute = minute - interval '8 days'")
+    assert [await look(21), await look(21)] == [2, 2]
+    await ground.execute("UPDATE notice SET minute = minute - interval '8 days'")
+    assert [await look(-1), await look(400)] == [3, 3]
+    await ground.edit(subscription_id, status="disabled")
+    await ground.execute("UPDATE notice SET minute = minute - interval '8 days'")
+    assert await look(-1) == 3

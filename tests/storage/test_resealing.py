@@ -38,7 +38,7 @@ DIGESTS = {
 async def sealed(ground: Ground) -> Ground:
     """One value in each column, sealed with the old key: the text is the column's name."""
     await ground.execute("TRUNCATE issued_coupon, draft_test")
-    names = ("sealed_headers", "sealed_secret", "sealed_previous_secret")
+    names = ("sealed_headers", "sealed_authentication", "sealed_secret", "sealed_previous_secret")
     await ground.subscribe(
         "CustomerUpdated", "https://receiver.example.com/", **{name: BEFORE.seal(name) for name in names}
     )
@@ -52,11 +52,12 @@ async def sealed(ground: Ground) -> Ground:
     )
     await ground.execute(
         "INSERT INTO draft_test (id, store_code, event_name, url, legacy, signature_version, sealed_headers, "
-        "sealed_secret) "
-        "VALUES (:id, :store, 'CustomerUpdated', 'https://receiver.example.com/', false, 1, :headers, :secret)",
+        "sealed_authentication, sealed_secret) VALUES (:id, :store, 'CustomerUpdated', "
+        "'https://receiver.example.com/', false, 1, :headers, :authentication, :secret)",
         id=uuid4(),
         store=STORE,
         headers=BEFORE.seal("sealed_headers"),
+        authentication=BEFORE.seal("sealed_authentication"),
         secret=BEFORE.seal("sealed_secret"),
     )
     await ground.emit("CustomerUpdated", "{}", sealed_data=BEFORE.seal("sealed_data"))
@@ -114,10 +115,11 @@ async def test_everything_opens_with_the_new_key_alone_and_says_the_same(sealed:
 
 
 async def test_nothing_else_of_a_row_is_touched(sealed: Ground) -> None:
-    query = "SELECT to_jsonb(s) - 'sealed_headers' - 'sealed_secret' - 'sealed_previous_secret' FROM subscription s"
-    before = await sealed.execute(query + " ORDER BY id")
+    query = "SELECT to_jsonb(s) - CAST(:sealed AS text[]) FROM subscription s ORDER BY id"
+    names = ["sealed_headers", "sealed_authentication", "sealed_secret", "sealed_previous_secret"]
+    before = await sealed.execute(query, sealed=names)
     await Resealing(sealed.database, AFTER).run()
-    assert await sealed.execute(query + " ORDER BY id") == before
+    assert await sealed.execute(query, sealed=names) == before
 
 
 async def test_a_second_run_finds_nothing_to_do(sealed: Ground) -> None:

@@ -162,6 +162,15 @@
     }).catch(function (error) { place.textContent = error.givenUp ? "" : place.dataset.away; }).then(function () { testButton.disabled = false; });
   });
 
+  // The fields of the chosen type of authentication.
+  function showAuthentication() {
+    form.querySelectorAll("[data-authentication]").forEach(function (part) {
+      part.hidden = part.dataset.authentication !== field("authentication.type").value;
+    });
+  }
+  field("authentication.type").addEventListener("change", showAuthentication);
+  showAuthentication();
+
   // Header rows.
   var rows = form.querySelector("[data-headers]");
   form.addEventListener("click", function (event) {

@@ -162,6 +162,26 @@ class Story:
         assert b'"type":' in self.receiver.requests[-1].body
         assert self.receiver.requests[-1].header("Authorization") == SECRET
 
+    async def an_authentication_takes_the_place_of_its_header(self) -> None:
+        page = self.page
+        await page.get_by_role("link", name="Edit").click()
+        await expect(page.get_by_label("User name")).to_be_hidden()
+        await page.get_by_label("Authentication").select_option("basic")
+        await page.get_by_label("User name").fill("till")
+        await page.get_by_label("Password").fill(SECRET)
+        await self.press("Save")
+        await expect(page.get_by_text("remove it from the headers")).to_be_visible()
+        await expect(page.get_by_label("Password")).to_have_value("")
+        await self.check()
+        await page.get_by_label("Password").fill(SECRET)
+        await self.press("Remove header")
+        await self.press("Save")
+        await self.said("is saved")
+        await expect(page.get_by_text("username: till")).to_be_visible()
+        await self.check()
+        await self.shop.until(await self.shop.emit(), "delivered")
+        assert self.receiver.requests[-1].header("Authorization") == "Basic dGlsbDphIHNlY3JldCB2YWx1ZQ=="
+
     async def its_key_is_rotated_by_keyboard_alone(self) -> None:
         page = self.page
         rotate = page.get_by_role("button", name="Rotate key")
@@ -207,6 +227,7 @@ async def test_a_webhook_from_its_first_day_to_its_last(people: People, shop: Li
     await story.sent_a_test_it_stays_and_shows_the_result_beside_send_another()
     await story.its_key_is_shown_again_to_an_admin_who_confirms_the_password()
     await story.paused_nothing_goes_out_and_resumed_all_of_it_does()
+    await story.an_authentication_takes_the_place_of_its_header()
     await story.its_key_is_rotated_by_keyboard_alone()
     await story.deleted_it_says_how_many_were_waiting()
 

@@ -27,10 +27,10 @@ def request_to(
     body: bytes = b"{}",
     headers: tuple[tuple[str, str], ...] = (),
     redact: tuple[str, ...] = (),
-    timeout_seconds: float | None = None,
+    **more: Any,
 ) -> OutgoingRequest:
     """A request to a URL on this machine."""
-    return OutgoingRequest(normalise_url(url, LOCAL), list(headers), body, redact, timeout_seconds=timeout_seconds)
+    return OutgoingRequest(normalise_url(url, LOCAL), list(headers), body, redact, **more)
 
 
 async def send(url: str, *, redact: tuple[str, ...] = (), **settings: Any) -> SendResult:

@@ -5,13 +5,15 @@ import re
 import ssl
 import warnings
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import trustme
 
 from domain.delivery.failure_kinds import FailureKind
+from domain.wire.client_certificate import ClientCertificate
 from sending.http.tls import CertificateFileError, client_context
-from tests.receiver import Authority, Exchange, Receiver, raw, response, status
+from tests.receiver import Authority, Exchange, Receiver, client_of, raw, response, status
 from tests.sending.http.sending import local_sender, request_to, send
 
 
@@ -117,8 +119,7 @@ async def test_the_client_certificate_of_the_installation_is_shown_on_request(au
     shown: list[object] = []
 
     async def note(exchange: Exchange) -> None:
-        certificate = exchange.writer.get_extra_info("peercert")
-        shown.append(dict(name for group in certificate["subjectAltName"] for name in [group])["DNS"])
+        shown.append(client_of(exchange))
         await status()(exchange)
 
     async with Receiver(tls=authority.server_context("localhost", require_client=True)) as receiver:
@@ -148,6 +149,60 @@ async def test_a_session_is_resumed_on_the_next_connection_to_the_same_host(auth
                 assert result.status_code == 200, result
                 assert receiver.connections == count
     assert resumed == [False, True, False, True]
+
+
+async def test_a_session_belongs_to_one_port_of_a_host(authority: Authority) -> None:
+    """Two servers with one context take each other's tickets."""
+    resumed: list[bool] = []
+
+    async def note(exchange: Exchange) -> None:
+        resumed.append(exchange.writer.get_extra_info("ssl_object").session_reused)
+        await raw(response(), close=True)(exchange)
+
+    context = authority.server_context("localhost")
+    async with Receiver(tls=context) as first, Receiver(tls=context) as second:
+        first.otherwise = second.otherwise = note
+        async with local_sender(ca_bundle=authority.ca_bundle) as sender:
+            for receiver in (first, second, first, second):
+                result = await sender.send(request_to(receiver.url(host="localhost")))
+                assert result.status_code == 200, result
+    assert resumed == [False, False, True, True]
+
+
+@pytest.mark.parametrize("transport", [None, lambda ours: ours], ids=["direct", "over httpx"])
+@pytest.mark.parametrize("close", [False, True], ids=["idle connections", "sessions"])
+async def test_two_client_certificates_share_neither_connections_nor_sessions(
+    authority: Authority, close: bool, transport: Any
+) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    async def note(exchange: Exchange) -> None:
+        seen.append((client_of(exchange), exchange.writer.get_extra_info("ssl_object").session_reused))
+        await raw(response(), close=close)(exchange)
+
+    one, other = (ClientCertificate(*authority.client_pems(name)) for name in ("one.example.com", "other.example.com"))
+    async with Receiver(tls=authority.server_context("localhost", require_client=True)) as receiver:
+        receiver.otherwise = note
+        url = receiver.url(host="localhost")
+        ours = authority.client_cert("us.example.com")
+        async with local_sender(ca_bundle=authority.ca_bundle, client_cert=ours, transport=transport) as sender:
+            for certificate in (one, other, None) * 2:
+                result = await sender.send(request_to(url, certificate=certificate))
+                assert result.status_code == 200, result
+        assert receiver.connections == (6 if close else 3)
+    names = ["one.example.com", "other.example.com", "us.example.com"]
+    assert seen == [(name, again and close) for again in (False, True) for name in names]
+
+
+async def test_a_certificate_that_the_receiver_does_not_know_is_no_success(authority: Authority) -> None:
+    stranger = ClientCertificate(*Authority().client_pems("one.example.com"))
+    async with (
+        Receiver(tls=authority.server_context("localhost", require_client=True)) as receiver,
+        local_sender(ca_bundle=authority.ca_bundle) as sender,
+    ):
+        result = await sender.send(request_to(receiver.url(host="localhost"), certificate=stranger))
+    assert result.failure in {FailureKind.tls, FailureKind.reset}
+    assert receiver.requests == []
 
 
 async def test_connections_are_kept_alive_over_tls(authority: Authority) -> None:

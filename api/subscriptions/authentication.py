@@ -1,0 +1,87 @@
+"""Authentication in requests about subscriptions."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from api.body import Input
+from domain.urls.rules import URL_MAX_CHARACTERS
+from domain.wire.client_certificate import PEM_MOST_CHARACTERS
+from domain.wire.headers import VALUE_MOST_CHARACTERS
+from storage.access.audit import MASK
+
+PART_MOST_CHARACTERS = 1024
+"""Maximum length of a user name or password: the header of both is no longer than other headers."""
+
+
+@dataclass(frozen=True)
+class CredentialText:
+    """Validator and schema of a field. `form` describes its `characters`, a pattern; a secret may be a mask."""
+
+    characters: str
+    form: str
+    most: int = PART_MOST_CHARACTERS
+    secret: bool = False
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        masked = f" A secret, returned as {MASK}; in an update, {MASK} keeps the stored value." if self.secret else ""
+        about = f"{self.form.capitalize()}.{masked}"
+        return {"type": "string", "maxLength": self.most, "pattern": f"^{self.characters}$", "description": about}
+
+    def _checked(self, text: str) -> str:
+        if (self.secret and text == MASK) or (len(text) <= self.most and re.fullmatch(self.characters, text)):
+            return text
+        facts = {"form": self.form, "most": self.most}
+        raise PydanticCustomError("credential", "must be {form}, at most {most} characters", facts)
+
+
+class BasicAuthentication(Input):
+    """User name and password."""
+
+    type: Literal["basic"]
+    username: Annotated[str, CredentialText("[ -9;-~]+", "visible ASCII and spaces without a colon")]
+    password: Annotated[str, CredentialText("[ -~]*", "visible ASCII and spaces", secret=True)]
+
+
+class BearerAuthentication(Input):
+    """A fixed token."""
+
+    type: Literal["bearer"]
+    token: Annotated[str, CredentialText("[!-~]+", "visible ASCII", VALUE_MOST_CHARACTERS - 7, secret=True)]
+
+
+_SCOPE = r"[!#-\[\]-~]+"
+Scope: TypeAlias = Annotated[str, CredentialText(rf"{_SCOPE}(?: {_SCOPE})*", "scopes, one space between them")]
+Pem: TypeAlias = Annotated[str, CredentialText(r"[\t\n\r -~]+", "text in PEM", PEM_MOST_CHARACTERS, secret=True)]
+
+
+class MtlsAuthentication(Input):
+    """A client certificate with its chain, and its private key without a passphrase."""
+
+    type: Literal["mtls"]
+    certificate: Pem
+    private_key: Pem
+
+
+class OAuth2Authentication(Input):
+    """A token by the client credentials grant (RFC 6749, section 4.4), from a token URL that the URL rules permit."""
+
+    type: Literal["oauth2"]
+    token_url: Annotated[str, Field(min_length=1, max_length=URL_MAX_CHARACTERS, json_schema_extra={"format": "uri"})]
+    client_id: Annotated[str, CredentialText("[ -~]+", "visible ASCII and spaces")]
+    client_secret: Annotated[str, CredentialText("[ -~]+", "visible ASCII and spaces", secret=True)]
+    scope: Scope | None = None
+
+
+Authentication: TypeAlias = Annotated[
+    BasicAuthentication | BearerAuthentication | OAuth2Authentication | MtlsAuthentication, Field(discriminator="type")
+]
+
+SHOWN = f"Type and fields as given, secrets as {MASK}; null: none."
+"""Description of the authentication in responses."""

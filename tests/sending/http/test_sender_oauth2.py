@@ -1,0 +1,167 @@
+"""OAuth 2: one token for many requests, another after a 401, and failures in words."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from domain.delivery.failure_kinds import FailureKind
+from domain.wire.oauth2 import OAuth2Client
+from sending.http.client import NEW_TOKEN, Sender
+from tests.authorization_server import AuthorizationServer
+from tests.receiver import Receiver, hang, status
+from tests.sending.http.sending import STRICT, local_sender, request_to
+
+SECRET = "s3cret & %"
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[AuthorizationServer]:
+    async with Receiver() as socket:
+        server = AuthorizationServer(socket, clients={"shop: 1": SECRET}, scopes={"deliveries"})
+        socket.otherwise = server.token
+        yield server
+
+
+@pytest.fixture(params=[None, lambda ours: ours], ids=["direct", "over httpx"])
+async def sender(request: pytest.FixtureRequest) -> AsyncIterator[Sender]:
+    async with local_sender(transport=request.param) as sender:
+        yield sender
+
+
+def client_of(server: AuthorizationServer) -> OAuth2Client:
+    return OAuth2Client(server.token_url, "shop: 1", SECRET, "deliveries")
+
+
+async def test_concurrent_requests_share_one_token(
+    server: AuthorizationServer, sender: Sender, receiver: Receiver
+) -> None:
+    receiver.otherwise = server.protects(status(200))
+    request = request_to(receiver.url(), oauth2=client_of(server))
+    results = await asyncio.gather(*(sender.send(request) for _ in range(20)))
+    results.append(await sender.send(request))
+    assert {(result.status_code, result.note) for result in results} == {(200, "")}
+    assert [granted["scope"] for granted in server.granted] == ["deliveries"]
+    token = server.granted[0]["access_token"]
+    assert {one.header("Authorization") for one in receiver.requests} == {f"Bearer {token}"}
+
+
+async def test_a_token_is_replaced_before_it_ends(
+    server: AuthorizationServer, sender: Sender, receiver: Receiver
+) -> None:
+    server.life_seconds = 0
+    receiver.otherwise = status(200)
+    for _ in range(2):
+        assert (await sender.send(request_to(receiver.url(), oauth2=client_of(server)))).status_code == 200
+    assert len(server.granted) == 2
+
+
+async def test_after_a_401_another_token_is_tried_once_within_the_attempt(
+    server: AuthorizationServer, sender: Sender, receiver: Receiver
+) -> None:
+    receiver.otherwise = server.protects(status(200))
+    request = request_to(receiver.url(), b'{"a":1}', oauth2=client_of(server))
+    assert (await sender.send(request)).status_code == 200
+    server.revoke_all()
+    results = await asyncio.gather(*(sender.send(request) for _ in range(5)))
+    assert {(result.status_code, result.failure, result.note) for result in results} == {
+        (200, None, f"Odd: {NEW_TOKEN}")
+    }
+    assert len(server.granted) == 2
+    assert {one.body for one in receiver.requests} == {b'{"a":1}'}
+    assert (await sender.send(request)).note == ""
+
+
+async def test_a_second_401_is_the_answer_and_shows_no_token(
+    server: AuthorizationServer, sender: Sender, receiver: Receiver
+) -> None:
+    receiver.otherwise = AuthorizationServer(server.socket, clients={}).protects(status(200))
+    result = await sender.send(request_to(receiver.url(), oauth2=client_of(server)))
+    assert (result.status_code, result.failure, len(receiver.requests), len(server.granted)) == (401, None, 2, 2)
+    assert result.excerpt == "not valid: •••"
+
+
+async def test_each_client_has_tokens_of_its_own(
+    server: AuthorizationServer, sender: Sender, receiver: Receiver
+) -> None:
+    receiver.otherwise = server.protects(status(200))
+    server.clients["other"] = "another"
+    for client in (client_of(server), OAuth2Client(server.token_url, "other", "another")):
+        assert (await sender.send(request_to(receiver.url(), oauth2=client))).status_code == 200
+    assert len(server.granted) == 2
+    wrong = replace(client_of(server), client_secret="a guess")
+    assert (await sender.send(request_to(receiver.url(), oauth2=wrong))).failure is FailureKind.oauth2_token
+
+
+async def test_without_a_token_nothing_is_sent_and_the_attempt_says_why(
+    server: AuthorizationServer, sender: Sender, receiver: Receiver
+) -> None:
+    good = client_of(server)
+    closed = server.token_url.replace(f":{server.socket.port}", ":1")
+    for client, detail in (
+        (
+            replace(good, client_secret="wrong"),
+            "the authorization server answered 401, invalid_client: client authentication failed",
+        ),
+        (
+            replace(good, scope="all"),
+            "the authorization server answered 400, invalid_scope: unknown scope all",
+        ),
+        (
+            replace(good, token_url=closed),
+            "no answer of the authorization server: connection refused by 127.0.0.1",
+        ),
+        (
+            replace(good, token_url="http://169.254.169.254/token"),
+            "no answer of the authorization server: 169.254.169.254 is a cloud metadata address",
+        ),
+    ):
+        result = await sender.send(request_to(receiver.url(), oauth2=client))
+        assert (result.status_code, result.failure) == (None, FailureKind.oauth2_token)
+        assert detail in result.detail
+    assert receiver.requests == []
+
+
+async def test_the_address_guard_stands_before_the_token_url(server: AuthorizationServer, receiver: Receiver) -> None:
+    async with local_sender(rules=STRICT) as sender:
+        result = await sender.send(request_to(receiver.url(), oauth2=client_of(server)))
+    assert result.failure is FailureKind.oauth2_token
+    assert "a loopback address" in result.detail
+    assert server.socket.requests == []
+
+
+async def test_a_silent_authorization_server_is_named(
+    server: AuthorizationServer, sender: Sender, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sending.http.client.TOKEN_SECONDS", 0.2)
+    server.socket.otherwise = hang()
+    result = await sender.send(request_to(receiver.url(), oauth2=client_of(server)))
+    assert (result.failure, result.detail) == (
+        FailureKind.oauth2_token,
+        "no answer of the authorization server within 0.2 s",
+    )
+    server.socket.otherwise = server.token
+    receiver.otherwise = server.protects(status(200))
+    assert (await sender.send(request_to(receiver.url(), oauth2=client_of(server)))).status_code == 200
+
+
+async def test_a_secret_that_the_server_echoes_is_not_kept(
+    server: AuthorizationServer, sender: Sender, receiver: Receiver
+) -> None:
+    server.socket.otherwise = status(400, body=b'{"error":"invalid_client","error_description":"s3cret & % is wrong"}')
+    request = request_to(receiver.url(), redact=(SECRET,), oauth2=client_of(server))
+    assert (await sender.send(request)).detail.endswith("invalid_client: ••• is wrong")
+
+
+async def test_a_cancelled_request_leaves_the_others_their_token(
+    server: AuthorizationServer, sender: Sender, receiver: Receiver
+) -> None:
+    receiver.otherwise = server.protects(status(200))
+    request = request_to(receiver.url(), oauth2=client_of(server))
+    first, second = (asyncio.create_task(sender.send(request)) for _ in range(2))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    first.cancel()
+    assert (await second).status_code == 200
+    assert len(server.granted) == 1
