@@ -111,7 +111,10 @@ async def test_an_administrator_comes_changes_the_password_and_goes(people: Peop
 
     anna = await people.stranger()
     await people.log_in(anna, name)
-    await anna.get_by_role("button", name=f"{name}: account").click()
+    account = anna.get_by_role("button", name=f"{name}: account")
+    await expect(account).to_be_visible()
+    await anna.wait_for_load_state()  # the menu is opened by a script
+    await account.click()
     await anna.get_by_role("link", name="Change my password").click()
     await anna.get_by_label("Current password").fill(PASSWORD)
     await anna.get_by_label("New password", exact=True).fill("another horse, another staple")
