@@ -99,7 +99,7 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
             "firewall.",
         ),
         FailureKind.proxy_refused: (
-            "The policy of the egress proxy refuses connections to the receiver (403).",
+            "The egress proxy refuses connections to the receiver, by its policy (403) or with another 3xx or 4xx.",
             "Ask the operator of this installation to allow the receiver in the egress proxy.",
         ),
         FailureKind.tls: (
@@ -156,7 +156,7 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
     },
     "ours": {
         FailureKind.proxy_unavailable: (
-            "The egress proxy was not reachable, refused its credentials (407), or gave no usable answer.",
+            "The egress proxy was not reachable, refused its credentials (401, 407), or gave no answer in HTTP.",
             "Nothing: the delivery continues once the operator of this installation has repaired the egress proxy or "
             "`EGRESS_PROXY_URL`.",
         ),

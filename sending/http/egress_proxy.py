@@ -19,15 +19,9 @@ _CLOSE_SECONDS = 2.0
 """Maximum time for the proxy's part of a TLS shutdown, as for a receiver's."""
 
 _HEAD = rb"[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n"
-_ANSWER = re.compile(rb"(?:HTTP/1\.\d 1\d\d%b)*HTTP/1\.\d (\d{3})%b" % (_HEAD, _HEAD))
+_ANSWER = re.compile(rb"(?:HTTP/1\.\d 1\d\d%b)*HTTP/1\.\d ([2-9]\d\d)%b" % (_HEAD, _HEAD))
 _START = b"HTTP/1."
 
-_UNREACHABLE = {
-    500: "no connection through the egress proxy (500)",  # tinyproxy's word for a receiver that is down
-    502: "no connection through the egress proxy (502)",
-    503: "no connection through the egress proxy (503)",
-    504: "the connection through the egress proxy timed out (504)",
-}
 _CLOSED, _NOT_HTTP = 0, 1
 """Stand in for the status where there is none."""
 
@@ -44,7 +38,7 @@ class ProxyUnavailableError(OSError):
 
 
 class ProxyRefusedError(OSError):
-    """The policy of the egress proxy refuses the receiver."""
+    """The egress proxy refuses the receiver."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +136,12 @@ class ProxyConnection(asyncio.Protocol):
 
 
 def _refusal(status: int) -> OSError:
-    """Return the error for a response to CONNECT that opens no tunnel."""
-    if status in _UNREACHABLE:
-        return OSError(_UNREACHABLE[status])
-    if status == 403:
-        return ProxyRefusedError("the policy of the egress proxy refuses this receiver (403)")
-    return ProxyUnavailableError(_UNUSABLE.get(status, f"the egress proxy answers CONNECT with {status}"))
+    """Return the error for a response to CONNECT that opens no tunnel. A response that depends on the receiver is no
+    fault of the proxy: else a subscription could be retried for ever."""
+    if status in _UNUSABLE:
+        return ProxyUnavailableError(_UNUSABLE[status])
+    if 300 <= status < 500:
+        return ProxyRefusedError(f"the egress proxy refuses this receiver ({status})")
+    if status == 504:
+        return OSError("the connection through the egress proxy timed out (504)")
+    return OSError(f"no connection through the egress proxy ({status})")  # 500 from tinyproxy

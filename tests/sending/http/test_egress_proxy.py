@@ -69,7 +69,7 @@ async def test_a_real_proxy_tells_a_receiver_that_is_down_its_policy_and_wrong_c
         ]
     assert [(result.failure, result.detail) for result in results] == [
         (FailureKind.connect, "no connection through the egress proxy (500): 127.0.0.1"),
-        (FailureKind.proxy_refused, "the policy of the egress proxy refuses this receiver (403)"),
+        (FailureKind.proxy_refused, "the egress proxy refuses this receiver (403)"),
         (FailureKind.proxy_unavailable, "the egress proxy does not accept our user and password (401)"),
         (FailureKind.proxy_unavailable, "the egress proxy does not accept our user and password (407)"),
     ]
@@ -107,7 +107,7 @@ def test_a_tunnel_through_a_proxy_over_tls_carries_http_and_tls_and_leaves_nothi
         runner.run(work())
 
 
-CONNECT, UNAVAILABLE = FailureKind.connect, FailureKind.proxy_unavailable
+CONNECT, REFUSED, UNAVAILABLE = FailureKind.connect, FailureKind.proxy_refused, FailureKind.proxy_unavailable
 
 
 @pytest.mark.parametrize(
@@ -118,16 +118,26 @@ CONNECT, UNAVAILABLE = FailureKind.connect, FailureKind.proxy_unavailable
         (b"HTTP/1.1 504 X\r\n\r\n", CONNECT, "the connection through the egress proxy timed out (504): 127.0.0.1"),
         (
             b"HTTP/1.1 403 X\r\nContent-Length: 4\r\n\r\nno\r\n",
-            FailureKind.proxy_refused,
-            "the policy of the egress proxy refuses this receiver (403)",
+            REFUSED,
+            "the egress proxy refuses this receiver (403)",
         ),
         (
             b'HTTP/1.1 407 X\r\nProxy-Authenticate: Basic realm="x"\r\n\r\n',
             UNAVAILABLE,
             "the egress proxy does not accept our user and password (407)",
         ),
-        (b"HTTP/1.1 405 X\r\n\r\n", UNAVAILABLE, "the egress proxy answers CONNECT with 405"),
-        (b"HTTP/1.1 302 X\r\nLocation: /login\r\n\r\n", UNAVAILABLE, "the egress proxy answers CONNECT with 302"),
+        *[
+            (b"HTTP/1.1 %d X\r\n\r\n" % status, REFUSED, f"the egress proxy refuses this receiver ({status})")
+            for status in (302, 400, 404, 405, 429, 451)
+        ],
+        *[
+            (
+                b"HTTP/1.1 %d X\r\n\r\n" % status,
+                CONNECT,
+                f"no connection through the egress proxy ({status}): 127.0.0.1",
+            )
+            for status in (507, 999)
+        ],
         (b"SSH-2.0-OpenSSH_9.2\r\n", UNAVAILABLE, "the egress proxy does not answer in HTTP/1.1"),
         (b"HTTP/1.1 200 X\r\n" + b"X: y\r\n" * 9000, UNAVAILABLE, "the egress proxy does not answer in HTTP/1.1"),
         (b"", UNAVAILABLE, "the egress proxy closed the connection without an answer"),
@@ -151,6 +161,20 @@ async def test_answers_to_connect_are_told_apart(answer: bytes, failure: Failure
 async def test_any_2xx_opens_the_tunnel(answer: bytes) -> None:
     async with Receiver() as receiver, scripted_proxy(answer, receiver.port) as proxy:
         assert (await send(receiver.url(), proxy=proxy_at(proxy.port))).status_code == 200
+
+
+async def test_an_interim_response_in_a_packet_of_its_own_is_not_the_answer() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await asyncio.sleep(0.05)
+        writer.write(b"HTTP/1.1 403 X\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    result = await send("http://127.0.0.1:1/", proxy=proxy_at(server.sockets[0].getsockname()[1]))
+    server.close()
+    assert result.failure is REFUSED
 
 
 async def test_a_proxy_that_is_not_there_is_no_failure_of_the_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
