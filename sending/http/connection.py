@@ -70,6 +70,13 @@ class Response:
     notes: dict[str, None] = field(default_factory=dict)
     """Oddities that do not change the verdict, in their order."""
 
+    def clear(self) -> None:
+        """Forget what was received, for another request."""
+        self.status_code = self.location = self.retry_after = self.control = self.proxy_reached = None
+        self.headers = []
+        self.body.clear()
+        self.notes.clear()
+
     @property
     def at_proxy(self) -> bool:
         """Return True while the request waits for the egress proxy. Its failure is not the receiver's then."""

@@ -43,6 +43,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             raise ValueError("a header with a line break or NUL in it")
         opening = f"{request.method} {url.target} HTTP/1.1\r\nContent-Length: {len(body)}\r\n"
         response: Response = request.extensions.get(RESPONSE) or Response(self._body_limit)
+        response.clear()  # A wrapper may send a request twice.
         certificate: ClientCertificate | None = request.extensions.get(CERTIFICATE)
         await self._connections.exchange(url, b"%b%b\r\n%b" % (opening.encode(), lines, body), response, certificate)
         # The body has been decoded from its chunks.

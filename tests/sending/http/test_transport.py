@@ -144,6 +144,26 @@ async def test_a_silent_proxy_is_no_timeout_of_the_receiver_over_a_transport_eit
         proxy = EgressProxy.of(f"https://127.0.0.1:{silent.getsockname()[1]}")
         result = await send("http://127.0.0.1:1/", proxy=proxy, transport=unchanged, timeout_seconds=0.3)
     assert result.failure is FailureKind.proxy_unavailable
+@pytest.mark.parametrize("cut", [False, True])
+async def test_a_wrapper_that_sends_twice_reports_the_second_response_alone(cut: bool) -> None:
+    class Twice(httpx.AsyncBaseTransport):
+        def __init__(self, below: httpx.AsyncBaseTransport) -> None:
+            self._below = below
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            await self._below.handle_async_request(request)
+            return await self._below.handle_async_request(request)
+
+    odd = b"HTTP/1.1 503 X\r\nRetry-After: 7\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nold"
+    async with Receiver() as receiver:
+        receiver.script(raw(odd), raw(b"", close=True) if cut else status(500, body=b"new"))
+        result = await send(receiver.url(), transport=Twice)
+    assert len(receiver.requests) == 2
+    expected = (None, FailureKind.reset, "") if cut else (500, None, "new")
+    assert (result.status_code, result.failure, result.excerpt) == expected
+    assert (result.retry_after_seconds, result.note) == (None, "")
+
+
 
 
 async def test_the_instrumentation_of_opentelemetry_traces_deliveries() -> None:
