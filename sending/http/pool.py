@@ -228,6 +228,8 @@ class Connections:
                     lambda: connection, sock=stream, ssl=tls, server_hostname=name, ssl_shutdown_timeout=goodbye
                 )
             else:
+                if tls is not None and stream.is_closing():
+                    raise ConnectionResetError  # A handshake on it would never end.
                 stream.set_protocol(connection)
                 connection.connection_made(stream)
                 if tls is not None:

@@ -233,6 +233,21 @@ async def test_a_proxy_that_resolves_is_told_the_name_and_nothing_is_looked_up(
     assert asked == []
 
 
+async def test_a_tunnel_that_closes_at_once_is_a_handshake_cut_off() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 X\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    result = await send("https://127.0.0.1:1/", proxy=proxy_at(server.sockets[0].getsockname()[1]))
+    server.close()
+    assert (result.failure, result.detail) == (
+        FailureKind.tls,
+        "the connection was closed during the TLS handshake",
+    )
+
+
 async def test_the_next_address_is_tried_where_the_proxy_does_not_reach_the_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
