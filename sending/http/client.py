@@ -67,6 +67,9 @@ KINDS: dict[type[BaseException], FailureKind] = {
     httpx.WriteError: FailureKind.reset,
     httpx.RemoteProtocolError: FailureKind.invalid_response,
     httpx.ProxyError: FailureKind.proxy_unavailable,
+    httpx.PoolTimeout: FailureKind.internal,
+    httpx.LocalProtocolError: FailureKind.internal,
+    httpx.UnsupportedProtocol: FailureKind.internal,
 }
 _WITH_OWN_TEXT = tuple(error for error in KINDS if error.__module__.startswith(("sending.", "domain.")))
 
@@ -362,6 +365,4 @@ def detail_of(error: BaseException) -> str:
         # Python sets `reason` only where OpenSSL names one.
         reason: str | None = getattr(error, "reason", None)
         return (reason or "handshake failed").lower().replace("_", " ")
-    if isinstance(error, httpx.TransportError):
-        return str(error) or type(error).__name__
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

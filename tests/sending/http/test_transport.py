@@ -102,7 +102,7 @@ async def test_a_mocked_transport_gets_each_delivery_and_its_response_is_judged(
     [
         (httpx.ConnectError("x"), FailureKind.connect),
         (httpx.ConnectTimeout("x"), FailureKind.connect),
-        (httpx.PoolTimeout("x"), FailureKind.connect),
+        (httpx.PoolTimeout("x"), FailureKind.internal),
         (httpx.ReadTimeout("x"), FailureKind.timeout),
         (httpx.WriteTimeout("x"), FailureKind.timeout),
         (httpx.ReadError("x"), FailureKind.reset),
@@ -112,12 +112,14 @@ async def test_a_mocked_transport_gets_each_delivery_and_its_response_is_judged(
     ],
     ids=repr,
 )
+        (httpx.LocalProtocolError("x"), FailureKind.internal),
+        (httpx.UnsupportedProtocol("x"), FailureKind.internal),
 async def test_errors_of_another_transport_have_their_kinds(error: Exception, failure: FailureKind) -> None:
     def fail(_: httpx.Request) -> httpx.Response:
         raise error
 
     result = await over(httpx.MockTransport(fail))
-    assert (result.status_code, result.failure, result.detail) == (None, failure, "x")
+    assert (result.status_code, result.failure, result.detail) == (None, failure, type(error).__name__)
 
 
 async def test_a_wrapper_may_change_the_response_and_the_guard_stays_below_it() -> None:
