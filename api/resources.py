@@ -69,6 +69,7 @@ async def open_resources(
     """Build the resources; neither database nor Temporal need to be up. `lookup` resolves names for URL checks."""
     tokens = Tokens([secret.get_secret_value() for secret in settings.jwt_secrets], settings.access_token_seconds)
     sealer = Sealer(settings.plain_encryption_keys)
+    proxy_resolves = settings.egress_proxy_url is not None and settings.egress_proxy_resolves
     async with AsyncExitStack() as closing:
         temporal = await temporal_client(lazy=True, payload_keys=settings.plain_payload_keys)
         schedules = ExpirySchedules(temporal, task_queue=settings.task_queue, local_hour=settings.expiry_local_hour)
@@ -90,7 +91,7 @@ async def open_resources(
             sealer=sealer,
             temporal=temporal,
             starts=ActionStarts(temporal, settings.task_queue),
-            url_check=UrlCheck(url_rules(settings), lookup),
+            url_check=UrlCheck(url_rules(settings), lookup, settings.egress_no_proxy if proxy_resolves else None),
             passwords=Passwords(),
             tokens=tokens,
             principals=Principals(database, tokens),

@@ -5,14 +5,14 @@ The sender checks the address again at each connection; this check reports a mis
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
-from domain.urls.rules import NormalisedUrl, UrlRefused, UrlRules, address_refusal, normalise_url
+from domain.urls.rules import NormalisedUrl, UrlRefused, UrlRules, address_refusal, is_listed, normalise_url
 
 RESOLVE_SECONDS = 1.0
 """Timeout of name resolution. A name that takes longer is accepted: slow DNS is no fault of the URL."""
@@ -35,10 +35,17 @@ class CheckedUrl:
 
 
 class UrlCheck:
-    """Check of URLs against the installation's rules."""
+    """Check of URLs against the installation's rules. If an egress proxy resolves names, only those in `looked_up`
+    (`EGRESS_NO_PROXY`) are resolved here; None: all."""
 
-    def __init__(self, rules: UrlRules, lookup: Lookup | None = None) -> None:
+    def __init__(
+        self,
+        rules: UrlRules,
+        lookup: Lookup | None = None,
+        looked_up: Collection[str | IPv4Network | IPv6Network] | None = None,
+    ) -> None:
         self._rules = rules
+        self._looked_up = looked_up
         self._lookup = lookup or SystemLookup()
 
     async def check(self, url: str) -> CheckedUrl:
@@ -47,6 +54,8 @@ class UrlCheck:
         with suppress(ValueError):
             ip_address(normal.hostname)
             return CheckedUrl(normal, None)  # normalise_url has applied the rules to the address
+        if self._looked_up is not None and not is_listed(normal.hostname, self._looked_up):
+            return CheckedUrl(normal, None)
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
                 addresses = await self._lookup(normal.hostname)

@@ -7,8 +7,9 @@ bytes of the `Host` header and the request line. Addresses are judged again at c
 
 import re
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import idna
 
@@ -173,6 +174,15 @@ def normalise_url(url: str, rules: UrlRules) -> NormalisedUrl:
     if len(normal) > URL_MAX_CHARACTERS:
         raise UrlRefused("too_long", f"the URL has more than {URL_MAX_CHARACTERS} characters once percent-encoded")
     return NormalisedUrl(normal, scheme, host, hostname, port, path, target)
+
+
+def is_listed(hostname: str, listed: Collection[str | IPv4Network | IPv6Network]) -> bool:
+    """Return True if a name, or a name above it, is listed, or a network of a literal address."""
+    try:
+        address = ip_address(hostname)
+    except ValueError:
+        return any(f".{hostname}".endswith(f".{one}") for one in listed if isinstance(one, str))
+    return any(address in one for one in listed if not isinstance(one, str))
 
 
 def address_refusal(address: Address, rules: UrlRules) -> str | None:

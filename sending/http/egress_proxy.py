@@ -8,9 +8,11 @@ import ssl
 from base64 import b64encode
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import Self, cast
 from urllib.parse import unquote, urlsplit
+
+from domain.urls.rules import is_listed
 
 HEAD_BYTES_MAX = 32768
 """Maximum size of the proxy's response to CONNECT, without its body."""
@@ -67,11 +69,7 @@ class EgressProxy:
 
     def serves(self, hostname: str) -> bool:
         """Return True if requests to this host go through the proxy."""
-        try:
-            address = ip_address(hostname)
-        except ValueError:
-            return not any(f".{hostname}".endswith(f".{one}") for one in self.no_proxy if isinstance(one, str))
-        return not any(address in one for one in self.no_proxy if not isinstance(one, str))
+        return not is_listed(hostname, self.no_proxy)
 
     async def connect(self, tls: ssl.SSLContext | None) -> "ProxyConnection":
         """Return a connection to the proxy, over TLS if it is `secure`. Raises ProxyUnavailableError."""

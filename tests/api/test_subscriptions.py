@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from domain.access import Scope
 from tests.api.installation import RECEIVER, Shop, header, installation, paths
@@ -311,6 +312,17 @@ async def test_a_slow_name_service_is_no_fault_of_the_url(shared_database: str) 
         shop = await installed.shop()
         warning = (await shop.details(await shop.created()))["urlWarning"]
     assert "not resolved within" in warning
+
+
+async def test_no_name_is_looked_up_that_the_egress_proxy_resolves(shared_database: str) -> None:
+    proxied: dict[str, Any] = {"egress_proxy_url": SecretStr("http://127.0.0.1:1"), "egress_proxy_resolves": True}
+    async with installation(shared_database, egress_no_proxy=("direct.example.com",), **proxied) as installed:
+        shop = await installed.shop()
+        installed.names.addresses["private.example.com"] = ["10.0.0.1"]
+        served = await shop.created(url="https://private.example.com/")
+        assert (await shop.details(served))["urlWarning"] is None
+        direct = await shop.created(url="https://direct.example.com/")
+        assert (await shop.details(direct))["urlWarning"] == "direct.example.com does not resolve"
 
 
 async def test_a_list_stays_within_its_store(shop: Shop) -> None:
