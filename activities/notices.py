@@ -14,6 +14,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.identity import notice_workflow_id
+from domain.delivery.lifecycle import OWN_FAULT_DELAY_SECONDS
 from domain.delivery.notices import NOTICES_A_ROUND, notice_body
 from domain.delivery.retry import retry_delay
 from domain.delivery.verdict import Answer, VerdictOutcome, verdict
@@ -92,10 +93,14 @@ class NoticeActivities:
         if judged.failure is None:
             await self.database.run(notice_sent, due.notice.id)
             return True
-        again = None
-        if judged.outcome is VerdictOutcome.RETRY:
+        again, ours = None, judged.outcome is VerdictOutcome.RETRY and not judged.counts_against_receiver
+        if ours:
+            again = OWN_FAULT_DELAY_SECONDS
+        elif judged.outcome is VerdictOutcome.RETRY:
             again = self._retry_seconds(due, judged.retry_after_seconds)
-        await self.database.run(notice_not_sent, due.notice.id, failure=judged.failure, next_in_seconds=again)
+        await self.database.run(
+            notice_not_sent, due.notice.id, failure=judged.failure, next_in_seconds=again, counts=not ours
+        )
         logger.log(
             logging.INFO if again is not None else logging.WARNING,
             "sending notice %s of store %s failed (attempt %d, %s), %s",

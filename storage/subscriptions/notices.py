@@ -162,12 +162,13 @@ async def notice_sent(connection: AsyncConnection, notice_id: UUID) -> None:
 
 
 async def notice_not_sent(
-    connection: AsyncConnection, notice_id: UUID, *, failure: str, next_in_seconds: float | None
+    connection: AsyncConnection, notice_id: UUID, *, failure: str, next_in_seconds: float | None, counts: bool = True
 ) -> None:
-    """Record that the notice's webhook failed. `next_in_seconds` None: it is not retried."""
+    """Record that the notice's webhook failed. `next_in_seconds` None: it is not retried. The attempt uses up the retry
+    schedule if it `counts`."""
     again = None if next_in_seconds is None else func.clock_timestamp() + timedelta(seconds=next_in_seconds)
     still_due = update(NoticeRow).where(col(NoticeRow.id) == notice_id, col(NoticeRow.due_at).is_not(None))
-    attempts = col(NoticeRow.attempts) + 1
+    attempts = col(NoticeRow.attempts) + int(counts)
     await connection.execute(still_due.values(attempts=attempts, last_failure=failure, due_at=again))
 
 

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import time
+from ipaddress import ip_network
 from typing import Any
 from uuid import UUID
 
 import pytest
+from pydantic import SecretStr
 from standardwebhooks import Webhook
 from temporalio.testing import WorkflowEnvironment
 
@@ -203,6 +205,26 @@ async def test_a_notice_that_failed_is_sent_again_under_the_same_id_until_it_is_
         bodies = [verified(request, secret) for request in operator.requests]
         assert bodies[0] == bodies[1] == bodies[2]
         assert SECRET_TEXT.decode() not in json.dumps([str(value) for value in row])
+
+
+async def test_an_outage_of_the_egress_proxy_uses_up_no_retry_schedule_of_a_notice(
+    database_url: str, temporal: WorkflowEnvironment
+) -> None:
+    settings: dict[str, Any] = {
+        "egress_proxy_url": SecretStr("http://127.0.0.1:1"),
+        "egress_no_proxy": (ip_network("127.0.0.1/32"),),
+        "notice_retry_schedule_seconds": (),
+    }
+    async with Receiver() as receiver, pipeline(database_url, temporal.client, **settings) as running:
+        await operate(running, "http://127.0.0.2:1/notices")
+        receiver.otherwise = status(500)
+        await running.subscribe("CustomerUpdated", receiver.url("/hook"), retry_schedule=[])
+        await running.emit("CustomerUpdated", "{}")
+        await until_noted(running, "delivery.exhausted")
+        await send_due(running)
+        assert (await sending_is_over(running))["failed"] == 1
+        [row] = await running.execute("SELECT attempts, due_at > clock_timestamp() AS again, last_failure FROM notice")
+        assert (row.attempts, row.again, row.last_failure) == (0, True, "proxy_unavailable")
 
 
 async def test_a_notice_goes_nowhere_deliveries_may_not_go(database_url: str, temporal: WorkflowEnvironment) -> None:
