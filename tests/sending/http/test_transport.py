@@ -1,7 +1,10 @@
 """The seam to httpx: our connections below httpx's client, and deliveries over somebody's own transport."""
 
+import re
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -109,11 +112,11 @@ async def test_a_mocked_transport_gets_each_delivery_and_its_response_is_judged(
         (httpx.WriteError("x"), FailureKind.reset),
         (httpx.RemoteProtocolError("x"), FailureKind.invalid_response),
         (httpx.ProxyError("x"), FailureKind.proxy_unavailable),
+        (httpx.LocalProtocolError("x"), FailureKind.internal),
+        (httpx.UnsupportedProtocol("x"), FailureKind.internal),
     ],
     ids=repr,
 )
-        (httpx.LocalProtocolError("x"), FailureKind.internal),
-        (httpx.UnsupportedProtocol("x"), FailureKind.internal),
 async def test_errors_of_another_transport_have_their_kinds(error: Exception, failure: FailureKind) -> None:
     def fail(_: httpx.Request) -> httpx.Response:
         raise error
@@ -141,11 +144,6 @@ async def test_a_wrapper_may_change_the_response_and_the_guard_stays_below_it() 
     assert refused.failure is FailureKind.blocked
 
 
-async def test_a_silent_proxy_is_no_timeout_of_the_receiver_over_a_transport_either() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never shakes hands
-        proxy = EgressProxy.of(f"https://127.0.0.1:{silent.getsockname()[1]}")
-        result = await send("http://127.0.0.1:1/", proxy=proxy, transport=unchanged, timeout_seconds=0.3)
-    assert result.failure is FailureKind.proxy_unavailable
 @pytest.mark.parametrize("cut", [False, True])
 async def test_a_wrapper_that_sends_twice_reports_the_second_response_alone(cut: bool) -> None:
     class Twice(httpx.AsyncBaseTransport):
@@ -166,18 +164,29 @@ async def test_a_wrapper_that_sends_twice_reports_the_second_response_alone(cut:
     assert (result.retry_after_seconds, result.note) == (None, "")
 
 
+async def test_a_silent_proxy_is_no_timeout_of_the_receiver_over_a_transport_either() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never shakes hands
+        proxy = EgressProxy.of(f"https://127.0.0.1:{silent.getsockname()[1]}")
+        result = await send("http://127.0.0.1:1/", proxy=proxy, transport=unchanged, timeout_seconds=0.3)
+    assert result.failure is FailureKind.proxy_unavailable
 
 
 async def test_the_instrumentation_of_opentelemetry_traces_deliveries() -> None:
     instrumentation = pytest.importorskip("opentelemetry.instrumentation.httpx")
+    page = (Path(__file__).parents[3] / "docs/operating.md").read_text()
+    [block] = [one for one in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "without_query" in one]
+    module: dict[str, Any] = {}
+    exec(block, module)
     spans = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
     async with Receiver() as receiver:
         receiver.otherwise = raw(response(503))
         result = await send(
-            receiver.url("/hook"),
-            transport=lambda ours: instrumentation.AsyncOpenTelemetryTransport(ours, tracer_provider=provider),
+            receiver.url("/hook?token=secret"),
+            transport=lambda ours: instrumentation.AsyncOpenTelemetryTransport(
+                ours, tracer_provider=provider, request_hook=module["without_query"]
+            ),
         )
         traceparent = receiver.requests[0].header("traceparent")
     assert result.status_code == 503
@@ -185,5 +194,8 @@ async def test_the_instrumentation_of_opentelemetry_traces_deliveries() -> None:
     assert span.attributes is not None
     assert 503 in span.attributes.values()
     assert receiver.url("/hook") in span.attributes.values()
+    assert "secret" not in span.to_json()
+    context = span.get_span_context()
+    assert context is not None
     assert traceparent is not None
-    assert f"{span.get_span_context().trace_id:032x}" in traceparent
+    assert f"{context.trace_id:032x}" in traceparent
