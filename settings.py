@@ -121,17 +121,15 @@ class Settings(BaseSettings):
     allow_unknown_fields: bool = Field(
         False, description="Accept unknown fields in event data, for a platform that is newer than this catalogue."
     )
-    subscriptions_per_store: AtLeastOne = Field(
-        500, description="Maximum subscriptions of a store; stops a runaway script."
-    )
+    subscriptions_per_store: AtLeastOne = Field(500, description="Maximum webhooks of a store; stops a runaway script.")
     subscriptions_per_event: AtLeastOne = Field(
-        50, description="Maximum subscriptions of a store to one event name: bounds the cost of one emit."
+        50, description="Maximum webhooks of a store to one event name: bounds the cost of one emit."
     )
 
     # Allowed destinations
-    allow_http: bool = Field(False, description="Accept http:// as well as https:// in subscription URLs.")
+    allow_http: bool = Field(False, description="Accept http:// as well as https:// in webhook URLs.")
     allowed_ports: CommaSeparated[int] = Field(
-        (443, 8443), description="Ports allowed in subscription URLs, comma separated. Empty: every port."
+        (443, 8443), description="Ports allowed in webhook URLs, comma separated. Empty: every port."
     )
     allowed_networks: CommaSeparated[IPv4Network | IPv6Network] = Field(
         (), description="Private or reserved networks that deliveries may reach, comma separated CIDRs."
@@ -169,7 +167,7 @@ class Settings(BaseSettings):
     request_timeout_seconds: PositiveFloat = Field(
         15,
         le=LONGEST_REQUEST_SECONDS,
-        description="Timeout of a whole request, connecting and reading included; a subscription's `timeoutSeconds` "
+        description="Timeout of a whole request, connecting and reading included; a webhook's `timeoutSeconds` "
         "replaces it.",
     )
     retry_schedule_seconds: CommaSeparated[int] = Field(
@@ -177,7 +175,7 @@ class Settings(BaseSettings):
         description="Delays after each failed attempt, comma separated; their number is the retry budget (3 days).",
     )
     subscription_concurrency: AtLeastOne = Field(
-        50, description="Maximum requests in flight to one subscription, so that a slow receiver delays only itself."
+        50, description="Maximum requests in flight to one webhook, so that a slow receiver delays only itself."
     )
     attempts_in_flight: AtLeastOne = Field(
         512, description="Maximum requests in flight in one worker; each needs a socket and some 50 KB."
@@ -185,7 +183,7 @@ class Settings(BaseSettings):
 
     # Unhealthy receivers
     breaker_failures: AtLeastOne = Field(
-        10, description="Consecutive failures that open a subscription's circuit breaker; deliveries are held then."
+        10, description="Consecutive failures that open a webhook's circuit breaker; deliveries are held then."
     )
     breaker_first_probe_seconds: PositiveFloat = Field(
         5, description="Delay until the first probe of an unhealthy receiver."
@@ -196,7 +194,7 @@ class Settings(BaseSettings):
     )
 
     disable_after_failing_days: PositiveFloat = Field(
-        5, description="Time without a success after which a failing subscription is disabled …"
+        5, description="Time without a success after which a failing webhook is disabled …"
     )
     disable_after_deliveries: AtLeastOne = Field(
         10,
@@ -212,7 +210,7 @@ class Settings(BaseSettings):
         90,
         ge=1,
         le=3650,
-        description="Retention of events with an exhausted or open delivery, so that they can be recovered; never "
+        description="Retention of events with a delivery that gave up or is open, so that they can be recovered; never "
         "fewer days than RETENTION_DAYS.",
     )
     event_id_days: int = Field(

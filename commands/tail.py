@@ -15,7 +15,7 @@ from rich.text import Text
 from commands.emit import known_event
 from commands.target import Target, with_target
 from commands.terminal import json_wanted, show_json
-from domain.delivery.lifecycle import OPEN, DeliveryStatus
+from domain.delivery.lifecycle import OPEN, STATUS_WORDS, DeliveryStatus
 from domain.wire.excerpts import printable
 
 POLL_SECONDS = 1.0
@@ -40,7 +40,7 @@ def tail(
         str | None, typer.Option(metavar="EventName", callback=known_event, help="Only deliveries of this event.")
     ] = None,
     url: Annotated[str | None, typer.Option(help="Only deliveries to URLs that contain this text.")] = None,
-    subscription: Annotated[UUID | None, typer.Option(help="Only deliveries of this subscription.")] = None,
+    subscription: Annotated[UUID | None, typer.Option(help="Only deliveries of this webhook.")] = None,
     status: Annotated[
         list[DeliveryStatus] | None, typer.Option(help="Only deliveries that come into this status; repeatable.")
     ] = None,
@@ -112,9 +112,12 @@ def _show(delivery: dict[str, Any]) -> None:
         return
     ended, due = (delivery[name] and datetime.fromisoformat(delivery[name]) for name in ("endedAt", "nextAttemptAt"))
     words = Text(f"{(ended or datetime.now(UTC)).astimezone():%H:%M:%S}  ")
-    words.append(f"{printable(delivery['status']):<9}", STYLES.get(delivery["status"], "yellow"))
-    answer = [delivery["lastStatusCode"], delivery["lastFailure"], due and f"next attempt {due.astimezone():%H:%M:%S}"]
+    status = STATUS_WORDS.get(delivery["status"], printable(delivery["status"]))
+    words.append(f"{status:<9}", STYLES.get(delivery["status"], "yellow"))
+    code, failure, number = (delivery[name] for name in ("lastStatusCode", "lastFailure", "attempts"))
+    answer = [code and f"answered {code}", failure and f"failed ({failure})", number and f"attempt {number}"]
+    answer.append(due and f"next attempt {due.astimezone():%H:%M:%S}")
     names = (delivery[name] for name in ("eventName", "url", "messageId"))
-    facts = (str(fact) for fact in (*answer, f"attempt {delivery['attempts']}", *names) if fact)
+    facts = (str(fact) for fact in (*answer, *names) if fact)
     words.append("  " + printable("  ".join(facts)))
     Console(highlight=False).print(words, soft_wrap=True)

@@ -19,7 +19,7 @@ DEFAULT_STORE = "default"
 
 REASONS = {
     401: "the key is not accepted (--key, LOYALTY_WEBHOOKS_KEY)",
-    403: "this key lacks the right: subscription:write changes subscriptions, delivery:act acts on deliveries, "
+    403: "this key lacks the right: subscription:write changes webhooks, delivery:act acts on deliveries, "
     "delivery:read reads them",
 }
 

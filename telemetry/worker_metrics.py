@@ -53,7 +53,7 @@ class WorkerMetrics:
         )
         ended = counter(
             "loyalty_webhooks_deliveries_ended",
-            "Deliveries that were ended by an attempt: delivered or exhausted.",
+            "Deliveries that an attempt ended: delivered, or gave up (exhausted).",
             ["status"],
         )
         self.deliveries_ended_as: Mapping[str, Counter] = {

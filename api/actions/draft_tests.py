@@ -68,7 +68,7 @@ class DraftTests(StoreActions):
             if not started:
                 await self.resources.database.run(forget_test, message_id)
         if not started:
-            raise Conflict("Another test of this subscription is being sent; wait until it has ended.")
+            raise Conflict("Another test of this webhook is being sent; wait until it has ended.")
         return message_id
 
     async def saved_ended(self, subscription: SubscriptionRow, message_id: UUID, seconds: float) -> None:

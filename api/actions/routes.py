@@ -40,7 +40,7 @@ async def _status(actions: OperatorActions, subscription_id: str, action: Status
     return await checked_details_of(row, actions.resources)
 
 
-@router.post("/subscription/{webhookSubscriptionId}/pause", summary="Pause a subscription", responses={409: {}})
+@router.post("/subscription/{webhookSubscriptionId}/pause", summary="Pause a webhook", responses={409: {}})
 async def pause_subscription(actions: ActionsOnSubscriptions, subscription_id: IdPath) -> SubscriptionDetails:
     """Hold its deliveries (`held`) until it is resumed. Attempts in progress finish. No effect if already paused."""
     return await _status(actions, subscription_id, "pause")
@@ -48,17 +48,17 @@ async def pause_subscription(actions: ActionsOnSubscriptions, subscription_id: I
 
 @router.post("/subscription/{webhookSubscriptionId}/resume", summary="End a pause", responses={409: {}})
 async def resume_subscription(actions: ActionsOnSubscriptions, subscription_id: IdPath) -> SubscriptionDetails:
-    """Send the held deliveries, oldest first. An open breaker probes at once. No effect on an active subscription."""
+    """Send the held deliveries, oldest first. An open breaker probes at once. No effect on an active webhook."""
     return await _status(actions, subscription_id, "resume")
 
 
-@router.post("/subscription/{webhookSubscriptionId}/disable", summary="Disable a subscription")
+@router.post("/subscription/{webhookSubscriptionId}/disable", summary="Disable a webhook")
 async def disable_subscription(actions: ActionsOnSubscriptions, subscription_id: IdPath) -> SubscriptionDetails:
-    """Stop sending: waiting and new deliveries end as `exhausted`. `recover` can open them again later."""
+    """Stop sending: waiting, held and new deliveries give up (`exhausted`). `recover` can open them again later."""
     return await _status(actions, subscription_id, "disable")
 
 
-@router.post("/subscription/{webhookSubscriptionId}/enable", summary="Enable a subscription", responses={409: {}})
+@router.post("/subscription/{webhookSubscriptionId}/enable", summary="Enable a webhook", responses={409: {}})
 async def enable_subscription(actions: ActionsOnSubscriptions, subscription_id: IdPath) -> SubscriptionDetails:
     """Send again, with a reset health record. Deliveries that ended meanwhile stay ended; see `recover`."""
     return await _status(actions, subscription_id, "enable")
@@ -71,10 +71,10 @@ async def enable_subscription(actions: ActionsOnSubscriptions, subscription_id: 
     responses={409: {}},
 )
 async def send_test(tests: Tests, subscription: TargetSubscription) -> SentTest:
-    """Send a sample of its event once, in any status of the subscription, with the header `X-Webhook-Test: true`.
+    """Send a sample of its event once, in any status of the webhook, with the header `X-Webhook-Test: true`.
 
     The delivery has the variant `test`, the attempt the trigger `test`. The outcome does not count for the
-    receiver's health, and no other subscription gets the sample.
+    receiver's health, and no other webhook gets the sample.
     """
     return SentTest(message_id=await tests.send_saved(subscription))
 

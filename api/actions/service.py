@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.errors import Conflict, Unavailable, existing
 from api.refusals import temporal_call
 from api.store_actions import StoreActions
-from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
+from domain.delivery.lifecycle import OPEN, STATUS_WORDS, DeliveryStatus, SubscriptionStatus
 from domain.wire.bodies import TEST
 from storage.access.audit import changed
 from storage.deliveries.actions import ActedOn, delivery_for_action
@@ -34,13 +34,12 @@ _NOT_APPLICABLE: Mapping[tuple[str, str], str] = {
 }
 _ENDED: Mapping[str, str] = {
     DeliveryStatus.DELIVERED: "It has been delivered already; redeliver sends it once more.",
-    DeliveryStatus.EXHAUSTED: "It has ended without success; redeliver tries it once more, recover begins its schedule "
-    "anew.",
+    DeliveryStatus.EXHAUSTED: "It gave up; redeliver tries it once more, recover begins its schedule anew.",
     DeliveryStatus.CANCELLED: "It has been cancelled; redeliver tries it once more, recover begins its schedule anew.",
 }
 _NOT_SENDING: Mapping[str, str] = {
-    SubscriptionStatus.PAUSED: "Its subscription is paused: resume it first, or send a test.",
-    SubscriptionStatus.DISABLED: "Its subscription is disabled: enable it first, or send a test.",
+    SubscriptionStatus.PAUSED: "Its webhook is paused: resume it first, or send a test.",
+    SubscriptionStatus.DISABLED: "Its webhook is disabled: enable it first, or send a test.",
 }
 
 
@@ -80,7 +79,7 @@ class OperatorActions(StoreActions):
         async with self.resources.database.transaction() as connection:
             delivery = await self._delivery(connection, message_id)
             if delivery.status in OPEN:
-                raise Conflict(f"It is still being delivered ({delivery.status}); send-now attempts it at once.")
+                raise Conflict(f"It is {STATUS_WORDS[delivery.status]}, not ended; send-now attempts it at once.")
             _refuse_test_or_silent(delivery)
             await self.record(connection, "redeliver", "delivery", message_id)
         await self._attempt_once(delivery, "redeliver")
@@ -97,8 +96,7 @@ class OperatorActions(StoreActions):
             _refuse_test_or_silent(delivery)
             if delivery.behind is not None:
                 raise Conflict(
-                    f"Its subscription is ordered and {delivery.behind} comes before it; "
-                    "send, redeliver or cancel that one."
+                    f"Its webhook is ordered and {delivery.behind} comes before it; send, redeliver or cancel that one."
                 )
             await self.record(connection, "send-now", "delivery", message_id)
         await self._attempt_once(delivery, "send-now")
@@ -149,6 +147,6 @@ def _refuse_test_or_silent(delivery: ActedOn) -> None:
     if delivery.variant == TEST:
         raise Conflict("It is a test, which is sent once; send another.")
     if delivery.subscription_deleted:
-        raise Conflict("Its subscription has been deleted, so there is nowhere to send it.")
+        raise Conflict("Its webhook has been deleted, so there is nowhere to send it.")
     if (silent := _NOT_SENDING.get(delivery.subscription_status)) is not None:
         raise Conflict(silent)

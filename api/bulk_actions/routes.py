@@ -44,8 +44,8 @@ async def recover_deliveries(
 ) -> RecoverBegun:
     """Restart the retry schedule of deliveries created in the window.
 
-    Deliveries are sent oldest first, at the subscription's rate and at most `ratePerSecond`. `dryRun` only counts them;
-    `recoverId` is then null. A subscription has at most one running recovery or backfill.
+    Deliveries are sent oldest first, at the webhook's rate and at most `ratePerSecond`. `dryRun` only counts them;
+    `recoverId` is then null. A webhook has at most one running recovery or backfill.
     """
     wanted = wanted_of(body)
     if body.dry_run:
@@ -70,17 +70,17 @@ async def cancel_recovery(actions: CallerBulkActions, recover_id: RecoverIdPath)
 
 @router.post(
     "/subscription/{webhookSubscriptionId}/backfill",
-    summary="Deliver past events to the subscription",
+    summary="Deliver past events to the webhook",
     status_code=202,
     responses={409: {}},
 )
 async def backfill_deliveries(
     actions: CallerBulkActions, subscription: TargetSubscription, body: BackfillBody
 ) -> BackfillBegun:
-    """Create a delivery of each event of the subscription's name that was accepted in the window and has none.
+    """Create a delivery of each event of the webhook's name that was accepted in the window and has none.
 
-    Deliveries are sent oldest first, at the subscription's rate and at most `ratePerSecond`; `activeFrom` is ignored.
-    `dryRun` only counts the events; `backfillId` is then null. A subscription has at most one running recovery or
+    Deliveries are sent oldest first, at the webhook's rate and at most `ratePerSecond`; `activeFrom` is ignored.
+    `dryRun` only counts the events; `backfillId` is then null. A webhook has at most one running recovery or
     backfill.
     """
     wanted = wanted_of(body)

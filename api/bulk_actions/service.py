@@ -75,9 +75,9 @@ class BulkActions(StoreActions):
             # The API may have crashed before it started the workflow. A repeated start has no effect.
             await self._start(kind, running_id, subscription)
             noun = _NOUNS[kind].capitalize()
-            raise Conflict(f"{noun} {running_id} of this subscription is running; wait for its end, or cancel it.")
+            raise Conflict(f"{noun} {running_id} of this webhook is running; wait for its end, or cancel it.")
         if not begun:
-            raise Conflict("Another bulk action on this subscription ended just now; try again.")
+            raise Conflict("Another bulk action on this webhook ended just now; try again.")
         try:
             await self._start(wanted.kind, action_id, subscription)
         except Unavailable:
@@ -123,6 +123,6 @@ class BulkActions(StoreActions):
 
 def _refuse(subscription: SubscriptionRow, wanted: Wanted) -> None:
     if subscription.status == SubscriptionStatus.DISABLED:
-        raise Conflict("The subscription is disabled, so everything would end again at once; enable it first.")
+        raise Conflict("The webhook is disabled, so everything would end again at once; enable it first.")
     if subscription.ordered and wanted.rate_per_second is not None:
-        raise Conflict("The subscription is ordered: its own rateLimitPerSecond applies; omit ratePerSecond.")
+        raise Conflict("The webhook is ordered: its own rateLimitPerSecond applies; omit ratePerSecond.")

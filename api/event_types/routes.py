@@ -19,7 +19,7 @@ EventNamePath = Annotated[str, Path(alias="eventName", json_schema_extra={"enum"
 
 
 class EventNames(Output):
-    """Names that subscriptions and emitted events may have."""
+    """Names that webhooks and emitted events may have."""
 
     items: list[str]
 

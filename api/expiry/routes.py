@@ -58,7 +58,7 @@ def _add_routes(kind: Kind) -> None:
         """Write a whole row; omitted fields become unknown. The newer `updatedAt` wins; if equal, the later call."""
         return RowWritten(written=bool(await _write(resources, access.store_code, kind, [row])))
 
-    @router.post(f"/{kind}/batch", summary=f"Write many rows, each a {NOUNS[kind]}", name=f"batch_{kind}")
+    @router.post(f"/{kind}/batch", summary=f"Write many rows, each one {NOUNS[kind]}", name=f"batch_{kind}")
     async def batch(
         access: ExpiryWrite, resources: FromResources, rows: Annotated[list[Row], Depends(many)]
     ) -> RowsWritten:

@@ -10,7 +10,7 @@ from domain.delivery.explain import ReasonCode
 
 
 class ExplainedItem(Output):
-    """A subscription and its delivery of the event, if any; two items if the event makes two deliveries."""
+    """A webhook and its delivery of the event, if any; two items if the event makes two deliveries."""
 
     webhook_subscription_id: UUID
     name: str | None
@@ -27,9 +27,7 @@ class ExplainedItem(Output):
     next_attempt_at: datetime | None = Field(
         description="Instant of the next attempt, or of the probe behind an open breaker; null if it is due or unknown."
     )
-    behind_message_id: UUID | None = Field(
-        description="The delivery that an ordered subscription sends before this one."
-    )
+    behind_message_id: UUID | None = Field(description="The delivery that an ordered webhook sends before this one.")
     last_answer_message_id: UUID | None = Field(
         description="While the receiver fails: the delivery that failed last, which has the receiver's last answer."
     )
@@ -39,7 +37,7 @@ class ExplainedItem(Output):
 
 
 class Explained(Output):
-    """The event and each subscription of the store, subscriptions to the event first."""
+    """The event and each webhook of the store, webhooks to the event first."""
 
     event_id: UUID
     event_name: str | None

@@ -25,7 +25,7 @@ QUESTION = ParameterQuery(
             {"description": "Id of the event, or of one of its deliveries.", "schema": ID_SCHEMA},
             required=True,
         ),
-        SUBSCRIPTION_ID: Parameter(checked_id, {"description": "Explain only this subscription.", "schema": ID_SCHEMA}),
+        SUBSCRIPTION_ID: Parameter(checked_id, {"description": "Explain only this webhook.", "schema": ID_SCHEMA}),
     }
 )
 
@@ -34,7 +34,7 @@ QUESTION = ParameterQuery(
 async def explain_event(
     access: DeliveryRead, resources: FromResources, question: Annotated[dict[str, Any], Depends(QUESTION)]
 ) -> Explained:
-    """Explain the event's state per subscription: match or mismatch, cause of waiting, outcome.
+    """Explain the event's state per webhook: match or mismatch, cause of waiting, outcome.
 
     The id of a delivery (`messageId`) in place of the event's explains this delivery.
 

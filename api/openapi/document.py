@@ -246,7 +246,7 @@ def event_webhooks() -> dict[str, Any]:
 
 CONTROL = {
     CONTROL_HEADER: {
-        "description": "`disable`: the subscription is disabled. `abort-message`: this delivery is not sent again.",
+        "description": "`disable`: the webhook is disabled. `abort-message`: this delivery is not sent again.",
         "schema": {"type": "string", "enum": list(DeliveryControl)},
     }
 }
@@ -265,9 +265,9 @@ def _path_item(name: str, description: str, schema: dict[str, Any], example: Any
             "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}},
             "responses": {
                 "2XX": {"description": "Delivered. The log stores the beginning of the body.", "headers": CONTROL},
-                "410": {"description": "Gone permanently: the subscription is disabled."},
-                "4XX": {"description": "Failed: retried by the subscription's schedule.", "headers": CONTROL},
-                "default": {"description": "Failed: retried by the subscription's schedule."},
+                "410": {"description": "Gone permanently: the webhook is disabled."},
+                "4XX": {"description": "Failed: retried by the webhook's schedule.", "headers": CONTROL},
+                "default": {"description": "Failed: retried by the webhook's schedule."},
             },
         }
     }

@@ -92,15 +92,13 @@ class ApiMetrics:
         # Figures of the whole installation. Every API process exports the same values: aggregate them with max.
         self.waiting = gauge(
             "loyalty_webhooks_deliveries_waiting",
-            "Open deliveries: pending (attempt in progress, or waiting for a retry) and held (pause, breaker, limit, "
+            "Open deliveries: waiting (`pending`, an attempt in progress included) and held (pause, breaker, limit, "
             f"order, overload); counted up to {COUNTED_DELIVERIES:,}.",
             ["status"],
         )
-        self.breakers_open = gauge(
-            "loyalty_webhooks_breakers_open", "Active subscriptions with an open circuit breaker."
-        )
+        self.breakers_open = gauge("loyalty_webhooks_breakers_open", "Active webhooks with an open circuit breaker.")
         self.subscriptions = gauge(
-            "loyalty_webhooks_subscriptions", "Subscriptions that are not deleted, by status.", ["status"]
+            "loyalty_webhooks_subscriptions", "Webhooks that are not deleted, by status.", ["status"]
         )
         self.workers = gauge("loyalty_webhooks_workers", "Worker processes with a heartbeat in the last seconds.")
         self.scan_age_seconds = gauge(

@@ -42,7 +42,7 @@ RetentionExhaustedDays = Annotated[
     Field(
         ge=1,
         le=RETENTION_MOST,
-        description=f"Retention in days of events with an exhausted or open delivery; {_IF_NULL}",
+        description=f"Retention in days of events with a delivery that gave up or is open; {_IF_NULL}",
     ),
     WHOLE,
 ]
@@ -52,7 +52,7 @@ OperatorUrl = Annotated[
         min_length=1,
         max_length=URL_MAX_CHARACTERS,
         description="URL of operational webhooks (docs/operator-notices.md); null: none. The rules of a "
-        "subscription's URL apply.",
+        "webhook's URL apply.",
         examples=["https://operator.example.com/webhooks"],
         json_schema_extra={"format": "uri"},
     ),

@@ -51,9 +51,9 @@ SubscriptionId = Annotated[str, AfterValidator(_check_id), WithJsonSchema({"type
 
 
 class SubscriptionEntry(Input):
-    """Desired state of a subscription; omitted fields get their defaults.
+    """Desired state of a webhook; omitted fields get their defaults.
 
-    The entry applies to the subscription with its id, or else with its event and name. Without one, it creates one.
+    The entry applies to the webhook with its id, or else with its event and name. Without one, it creates one.
     """
 
     model_config = ConfigDict(json_schema_extra=_entry_schema)
@@ -77,10 +77,10 @@ class SubscriptionEntry(Input):
 
 
 class SubscriptionSet(Input):
-    """Desired subscriptions of a store."""
+    """Desired webhooks of a store."""
 
     subscriptions: Annotated[list[SubscriptionEntry], Field(max_length=ENTRIES_MOST)]
-    prune: bool = Field(False, description="Delete subscriptions that are not in the set.")
+    prune: bool = Field(False, description="Delete webhooks that are not in the set.")
     dry_run: bool = Field(False, description="Apply the set, report the changes, and roll back.")
     expected_plan: str | None = Field(
         None,
@@ -90,7 +90,7 @@ class SubscriptionSet(Input):
 
 
 class StoredSubscription(Output):
-    """A stored subscription; null where the installation's value applies."""
+    """A stored webhook; null where the installation's value applies."""
 
     webhook_subscription_id: UUID
     event_name: str
@@ -111,7 +111,7 @@ class StoredSubscription(Output):
 
 
 class StoredSet(Output):
-    """All subscriptions of the store, ordered by event, name and URL."""
+    """All webhooks of the store, ordered by event, name and URL."""
 
     subscriptions: list[StoredSubscription]
 
@@ -125,7 +125,7 @@ class FieldChange(Output):
 
 
 class PlannedChange(Output):
-    """Change of one subscription."""
+    """Change of one webhook."""
 
     action: Literal["create", "update", "delete"]
     index: int | None = Field(description="Index in the request; null for a deletion.")
@@ -140,7 +140,7 @@ class PlannedChange(Output):
 
 
 class OtherSubscription(Output):
-    """A subscription that is not in the set and stays unchanged."""
+    """A webhook that is not in the set and stays unchanged."""
 
     webhook_subscription_id: UUID
     event_name: str

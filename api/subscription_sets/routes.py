@@ -15,16 +15,16 @@ from storage.subscriptions.queries import all_subscriptions
 
 WRAPPER = "subscriptionSet"
 LIMIT_BYTES = 8 * 1024 * 1024
-"""Maximum body. Fits 500 subscriptions with three headers of maximum length."""
+"""Maximum body. Fits 500 webhooks with three headers of maximum length."""
 
 router = APIRouter(prefix="/api/{storeCode}/webhook/subscription-set", tags=["subscriptions"])
 
 SetBody = Annotated[SubscriptionSet, Depends(JsonBody(SubscriptionSet, WRAPPER, LIMIT_BYTES))]
 
 
-@router.get("", summary="List all stored subscriptions")
+@router.get("", summary="List all stored webhooks")
 async def get_subscription_set(access: SubscriptionRead, resources: FromResources) -> StoredSet:
-    """Return the settable fields of all subscriptions in one snapshot; header values are masked."""
+    """Return the settable fields of all webhooks in one snapshot; header values are masked."""
     rows = await resources.database.run(all_subscriptions, access.store_code)
     subscriptions = [
         StoredSubscription.of(
@@ -38,7 +38,7 @@ async def get_subscription_set(access: SubscriptionRead, resources: FromResource
     return StoredSet(subscriptions=subscriptions)
 
 
-@router.post("", summary="Apply a set of subscriptions", responses={409: {}})
+@router.post("", summary="Apply a set of webhooks", responses={409: {}})
 async def apply_subscription_set(editor: Editing, body: SetBody) -> SetAnswer:
     """Apply all changes or none. With `dryRun`, report the changes, including which header values differ.
 

@@ -72,15 +72,13 @@ def pair_up(
             known = by_id.get(entry.webhook_subscription_id.lower())
             found = [] if known is None else [known]
             if not found and f"{path}.webhookSubscriptionId" not in repeated:
-                message = "is no subscription of this store; leave it out, and name it, to create one"
+                message = "is no webhook of this store; leave it out, and name it, to create one"
                 problems.append(Problem(f"{path}.webhookSubscriptionId", "not_found", message))
         elif entry.name is not None:
             found = named[entry.event_name, entry.name]
             if len(found) > 1:
                 ids = ", ".join(sorted(str(row.id) for row in found)[:NAMED_MOST])
-                message = (
-                    f"{len(found)} subscriptions have this event and name; choose one by webhookSubscriptionId: {ids}"
-                )
+                message = f"{len(found)} webhooks have this event and name; choose one by webhookSubscriptionId: {ids}"
                 problems.append(Problem(f"{path}.name", "ambiguous", message))
         pairs.append(Pair(index, entry, found[0] if found else None))
     if problems:
@@ -100,7 +98,7 @@ def _repeated(entries: Sequence[SubscriptionEntry]) -> Iterator[Problem]:
                 yield Problem(f"{path}.webhookSubscriptionId", "repeated", "is the id of another entry")
             ids.add(entry.webhook_subscription_id.lower())
         elif entry.name is None:
-            yield Problem(f"{path}.name", "missing", "is required: event and name identify the subscription")
+            yield Problem(f"{path}.name", "missing", "is required: event and name identify the webhook")
         elif names[entry.event_name, entry.name] > 1:
             message = "is the name of another entry of this event; use distinct names, or ids"
             yield Problem(f"{path}.name", "repeated", message)
@@ -140,7 +138,7 @@ async def apply_set(editor: Editor, wanted: SubscriptionSet) -> SetAnswer:
             steps += [_delete(row) for row in others]
         plan = plan_of(step.change for step in steps)
         if wanted.expected_plan not in (None, plan) and not wanted.dry_run:
-            raise Conflict("The subscriptions were changed meanwhile, so the changes would differ now.")
+            raise Conflict("The webhooks were changed meanwhile, so the changes would differ now.")
         changes = await _make(editor, connection, steps, dry_run=wanted.dry_run)
         if wanted.dry_run:
             await connection.rollback()
@@ -231,7 +229,7 @@ def _create_body(entry: SubscriptionEntry, url: str) -> SubscriptionCreate:
 
 
 def _delete(row: SubscriptionRow) -> SetChange:
-    loses = ["the subscription; what it still has to deliver is cancelled"]
+    loses = ["the webhook; what it still has to deliver is cancelled"]
     facts = {"webhook_subscription_id": row.id, "index": None, "changes": [], "loses": loses, "warning": None}
     return SetChange(PlannedChange.of(row, action="delete", **facts), None, row.id)
 

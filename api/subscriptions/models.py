@@ -179,9 +179,9 @@ class _SubscriptionInput(Input):
     timeout_seconds: TimeoutSeconds | None = None
     ordered: bool = False
     order_key: OrderKey = "subscription"
-    """Ordering key of an ordered subscription. With `customer`, events of different customers are independent."""
+    """Ordering key of an ordered webhook. With `customer`, events of different customers are independent."""
     after_exhausted: AfterExhausted = "skip"
-    """Policy of an ordered subscription for the successors of an exhausted delivery: `skip` sends them, `hold` holds
+    """Policy of an ordered webhook for the successors of a delivery that gave up: `skip` sends them, `hold` holds
     them until an operator redelivers, recovers or cancels it."""
     retry_schedule: RetrySchedule | None = None
     """Delays in seconds after each failed attempt; null: the installation's schedule."""
@@ -198,7 +198,7 @@ class _SubscriptionInput(Input):
 
 
 class SubscriptionCreate(_SubscriptionInput):
-    """A new subscription."""
+    """A new webhook."""
 
     event_name: EventName
     url: Url
@@ -207,7 +207,7 @@ class SubscriptionCreate(_SubscriptionInput):
 
 
 class SubscriptionUpdate(_SubscriptionInput):
-    """New values of a subscription. `eventName` cannot change, but may be repeated."""
+    """New values of a webhook. `eventName` cannot change, but may be repeated."""
 
     url: Url
     event_name: SkipJsonSchema[str | None] = None
@@ -223,7 +223,7 @@ class MaskedHeader(Output):
 
 
 class SubscriptionRowOut(Output):
-    """A subscription in a list. `headerName` and `headerValue` describe its first header."""
+    """A webhook in a list. `headerName` and `headerValue` describe its first header."""
 
     webhook_subscription_id: UUID
     event_name: str
@@ -240,7 +240,7 @@ class SubscriptionRowOut(Output):
 
 
 class SubscriptionDetails(SubscriptionRowOut):
-    """A subscription with all its fields."""
+    """A webhook with all its fields."""
 
     headers: list[MaskedHeader]
     authentication: dict[str, str] | None = Field(description=SHOWN)
@@ -270,14 +270,14 @@ class Total(Output):
 
 
 class SubscriptionList(Output):
-    """One page of subscriptions."""
+    """One page of webhooks."""
 
     items: list[SubscriptionRowOut]
     total: Total
 
 
 class SubscriptionCreated(Output):
-    """The new subscription. If signing is on, with its signing key, which no other call returns."""
+    """The new webhook. If signing is on, with its signing key, which no other call returns."""
 
     webhook_subscription_id: UUID
     hmac_secret: str | SkipJsonSchema[None] = Field(None, description="`whsec_…`, present if signing is on.")

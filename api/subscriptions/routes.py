@@ -31,11 +31,11 @@ WRAPPER = "webhookSubscription"
 
 router = APIRouter(prefix="/api/{storeCode}/webhook/subscription", tags=["subscriptions"])
 
-IdPath = Annotated[str, id_path("webhookSubscriptionId", "Id of the subscription.")]
+IdPath = Annotated[str, id_path("webhookSubscriptionId", "Id of the webhook.")]
 
 
 def of_path(scope: Scope) -> Callable[..., Awaitable[SubscriptionRow]]:
-    """Return a dependency that requires a right and returns the subscription of the path.
+    """Return a dependency that requires a right and returns the webhook of the path.
 
     It is looked up before the body is read, so that an unknown id is a 404 with any body.
     """
@@ -61,11 +61,11 @@ SWITCHED_ON: dict[str, Any] = {
 }
 
 
-@router.get("", summary="List subscriptions")
+@router.get("", summary="List webhooks")
 async def list_subscriptions(
     access: SubscriptionRead, resources: FromResources, listing: SubscriptionListing
 ) -> SubscriptionList:
-    """Return a page of the store's subscriptions, oldest first unless ordered otherwise."""
+    """Return a page of the store's webhooks, oldest first unless ordered otherwise."""
     page = await resources.database.run(
         subscription_page, access.store_code, listing.conditions, listing.order, listing.items, listing.offset
     )
@@ -73,24 +73,24 @@ async def list_subscriptions(
     return SubscriptionList(items=items, total=Total(all=page.all, filtered=page.filtered))
 
 
-@router.post("", summary="Create a subscription", response_model_exclude_none=True)
+@router.post("", summary="Create a webhook", response_model_exclude_none=True)
 async def create_subscription(
     access: SubscriptionWrite, resources: FromResources, body: CreateBody, key: IdempotencyKey
 ) -> SubscriptionCreated:
-    """Create a subscription. New events are delivered to its URL. Only this response shows the signing key."""
+    """Create a webhook. New events are delivered to its URL. Only this response shows the signing key."""
     [(subscription_id, secret)] = await create_once(resources, access.store_code, access.principal, [body], key)
     return SubscriptionCreated(webhook_subscription_id=subscription_id, hmac_secret=secret)
 
 
-@router.get("/{webhookSubscriptionId}", summary="Details of a subscription")
+@router.get("/{webhookSubscriptionId}", summary="Details of a webhook")
 async def get_subscription(subscription: ReadableSubscription, resources: FromResources) -> SubscriptionDetails:
-    """Return the subscription; header values are masked."""
+    """Return the webhook; header values are masked."""
     return await checked_details_of(subscription, resources)
 
 
 @router.put(
     "/{webhookSubscriptionId}",
-    summary="Update a subscription",
+    summary="Update a webhook",
     status_code=204,
     response_model=None,
     responses={200: SWITCHED_ON},
@@ -103,9 +103,9 @@ async def update_subscription(editor: Editing, subscription: WritableSubscriptio
     return Response(SigningSwitchedOn(hmac_secret=secret).model_dump_json(by_alias=True), media_type=JSON)
 
 
-@router.delete("/{webhookSubscriptionId}", summary="Delete a subscription", status_code=204)
+@router.delete("/{webhookSubscriptionId}", summary="Delete a webhook", status_code=204)
 async def delete_subscription(editor: Editing, subscription: WritableSubscription) -> None:
-    """Delete a subscription and cancel its open deliveries. Attempts in progress finish."""
+    """Delete a webhook and cancel its open deliveries. Attempts in progress finish."""
     await editor.remove(subscription)
 
 

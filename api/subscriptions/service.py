@@ -342,7 +342,7 @@ def limited(settings: Settings, event_name: str) -> Iterator[SubscriptionLimits]
         yield SubscriptionLimits(settings.subscriptions_per_store, settings.subscriptions_per_event)
     except SubscriptionLimitError as error:
         path, owner = ("eventName", event_name) if error.event else ("", "the store")
-        message = f"{owner} has {error.limit} subscriptions, which is the maximum"
+        message = f"{owner} has {error.limit} webhooks, which is the maximum"
         raise invalid(path, "limit_reached", message) from error
 
 

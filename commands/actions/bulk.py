@@ -49,7 +49,7 @@ _BACKFILL = _BulkCommand("backfill", "backfill", "Send them?", "events have no d
 class _Wish:
     """Arguments and options of both commands."""
 
-    subscription_id: Annotated[UUID | None, typer.Argument(metavar="SUBSCRIPTION", help="Subscription id.")] = None
+    subscription_id: Annotated[UUID | None, typer.Argument(metavar="WEBHOOK", help="Webhook id.")] = None
     since: Annotated[
         str | None, typer.Option(help="Start of the window: 2026-01-02T03:04:05Z, or 30m, 12h, 5d ago.", metavar="TIME")
     ] = None
@@ -71,7 +71,7 @@ class _Wish:
     def window(self) -> dict[str, object]:
         """Return the window in the API's format. Raises typer.BadParameter."""
         if self.subscription_id is None or self.since is None:
-            raise typer.BadParameter("SUBSCRIPTION and --since are required")
+            raise typer.BadParameter("WEBHOOK and --since are required")
         until = None if self.until is None else _instant(self.until, "--until")
         given = {"since": _instant(self.since, "--since"), "until": until, "ratePerSecond": self.rate}
         return {name: value for name, value in given.items() if value is not None}
@@ -84,7 +84,7 @@ def recover(
     target: Target,
     status: Annotated[list[Status] | None, typer.Option("--status", help="Statuses to send again; repeatable.")] = None,
 ) -> None:
-    """Redeliver a subscription's exhausted deliveries of a time window.
+    """Send again what gave up at a webhook in a time window.
 
     Exit code 0: each has been attempted again. 1: refused, cancelled, or declined at the prompt. 2: wrong usage, or
     the API cannot be reached.
@@ -95,7 +95,7 @@ def recover(
 @with_target
 @passing(_Wish, json=False)
 def backfill(wish: _Wish, target: Target) -> None:
-    """Deliver past events to a subscription that was created after they were accepted.
+    """Deliver past events to a webhook that was created after they were accepted.
 
     Exit code 0: each has been attempted. 1: refused, cancelled, or declined at the prompt. 2: wrong usage, or the API
     cannot be reached.

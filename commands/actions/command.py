@@ -18,10 +18,10 @@ from domain.wire.excerpts import printable
 
 POLL_SECONDS = 0.2
 
-subscription = typer.Typer(help="One subscription: pause, resume, disable, enable, send a test.", no_args_is_help=True)
+subscription = typer.Typer(help="One webhook: pause, resume, disable, enable, send a test.", no_args_is_help=True)
 delivery = typer.Typer(help="One delivery: redeliver, send now, cancel.", no_args_is_help=True)
 
-SubscriptionId = Annotated[UUID, typer.Argument(metavar="SUBSCRIPTION", help="Subscription id.")]
+SubscriptionId = Annotated[UUID, typer.Argument(metavar="WEBHOOK", help="Webhook id.")]
 MessageId = Annotated[UUID, typer.Argument(metavar="DELIVERY", help="Delivery id (`messageId`).")]
 
 
@@ -29,11 +29,11 @@ MessageId = Annotated[UUID, typer.Argument(metavar="DELIVERY", help="Delivery id
 def explain(
     target: Target,
     event_id: Annotated[UUID, typer.Argument(metavar="ID", help="Id of an event or of a delivery (`messageId`).")],
-    subscription: Annotated[UUID | None, typer.Option(help="Explain only this subscription.")] = None,
+    subscription: Annotated[UUID | None, typer.Option(help="Explain only this webhook.")] = None,
 ) -> None:
-    """Explain the state of an event for each subscription of the store, or of one delivery, with a remedy.
+    """Explain the state of an event for each webhook of the store, or of one delivery, with a remedy.
 
-    Exit code 0: explained. 1: no such subscription. 2: wrong usage, or the API cannot be reached.
+    Exit code 0: explained. 1: no such webhook. 2: wrong usage, or the API cannot be reached.
     """
     query = {"eventId": str(event_id)} | ({} if subscription is None else {"webhookSubscriptionId": str(subscription)})
     found = target.get("webhook/explain", **query)
@@ -50,7 +50,7 @@ def explain(
         console.print()
         _say(console, f"{item['url']} ({item['name'] or item['webhookSubscriptionId']})", item)
     if others:
-        console.print(f"\n{others:,} more subscriptions are for other events.")
+        console.print(f"\n{others:,} more webhooks are for other events.")
 
 
 def _say(console: Console, title: str, found: dict[str, Any]) -> None:
@@ -77,7 +77,7 @@ def _status_command(action: str, help_text: str, done: str) -> None:
 
 _status_command(
     "pause",
-    "Hold the subscription's deliveries; none is lost.",
+    "Hold the webhook's deliveries; none is lost.",
     "Its deliveries are held until `loyalty-webhooks subscription resume`.",
 )
 _status_command(
@@ -85,13 +85,13 @@ _status_command(
 )
 _status_command(
     "disable",
-    "Stop sending: waiting and new deliveries end as exhausted.",
-    "Waiting and new deliveries end as exhausted; after enabling, `loyalty-webhooks recover` redelivers them.",
+    "Stop sending: waiting, held and new deliveries give up.",
+    "Waiting, held and new deliveries give up; after enabling, `loyalty-webhooks recover` sends them again.",
 )
 _status_command(
     "enable",
     "Send again and reset the health counters.",
-    "Deliveries that ended meanwhile stay ended; `loyalty-webhooks recover` redelivers them.",
+    "Deliveries that gave up meanwhile stay so; `loyalty-webhooks recover` sends them again.",
 )
 
 
@@ -134,7 +134,9 @@ def _delivery_command(action: str, help_text: str, done: str) -> None:
 
 
 _delivery_command(
-    "redeliver", "Make one more attempt at an ended delivery, also at a delivered one.", "One more attempt is made."
+    "redeliver",
+    "Make one more attempt at a delivery that has ended, even by success.",
+    "One more attempt is made.",
 )
-_delivery_command("send-now", "Make the next attempt at an open delivery now.", "The delivery is attempted now.")
-_delivery_command("cancel", "Cancel an open delivery.", "Cancelled; an attempt in flight completes.")
+_delivery_command("send-now", "Make an attempt at a waiting or held delivery now.", "The delivery is attempted now.")
+_delivery_command("cancel", "Cancel a waiting or held delivery.", "Cancelled; an attempt in flight completes.")

@@ -33,23 +33,23 @@ APPLY_SECONDS = 180.0
 
 UNSURE = (
     "The outcome is unknown: `loyalty-webhooks subscriptions diff` shows it. Signing keys it created are lost, so "
-    "rotate the keys of subscriptions for which it enabled signing."
+    "rotate the keys of webhooks for which it enabled signing."
 )
 
-subscriptions = typer.Typer(help="The subscriptions of a store, as a file.", no_args_is_help=True)
+subscriptions = typer.Typer(help="The webhooks of a store, as a file.", no_args_is_help=True)
 
-FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Subscriptions file, - for standard input.")]
-PruneOption = Annotated[bool, typer.Option("--prune", help="Delete subscriptions that are missing in the file.")]
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Webhooks file, - for standard input.")]
+PruneOption = Annotated[bool, typer.Option("--prune", help="Delete webhooks that are missing in the file.")]
 
 
 class PlanChanged(Exception):  # noqa: N818 - reads as what happened
-    """Another client changed subscriptions after the plan was made; nothing was done."""
+    """Another client changed webhooks after the plan was made; nothing was done."""
 
 
 @subscriptions.command("export")
 @with_target
 def export(target: Target) -> None:
-    """Print the store's subscriptions as a file for `diff` and `apply`. The file holds no secret.
+    """Print the store's webhooks as a file for `diff` and `apply`. The file holds no secret.
 
     Exit code 0: printed. 2: wrong usage, or the API call failed.
     """
@@ -85,7 +85,7 @@ def apply(
         typer.Option(help="New file for new signing keys, readable by you alone; required without a terminal."),
     ] = None,
 ) -> None:
-    """Make the store's subscriptions match the file, in one transaction. Idempotent.
+    """Make the store's webhooks match the file, in one transaction. Idempotent.
 
     Exit code 0: done, or nothing to do. 2: the file has errors, the prompt was declined, or the API call failed.
     """
@@ -103,11 +103,11 @@ def apply(
                 answer = _applied(target, wanted, prune=prune, dry_run=False, expected_plan=plan.plan)
                 store_keys([change for change in answer.changes if change.hmac_secret is not None])
         except PlanChanged:
-            complain("The store's subscriptions have just changed; nothing was done. Making a new plan.")
+            complain("The store's webhooks have just changed; nothing was done. Making a new plan.")
         else:
             show_changes(console, answer)  # after the keys, so that a closed standard output cannot lose them
             return
-    raise failed("The subscriptions changed each time; nothing was done.", EXIT_USAGE)
+    raise failed("The webhooks changed each time; nothing was done.", EXIT_USAGE)
 
 
 def _agree(console: Console, plan: SetAnswer, *, may_ask: bool) -> None:
@@ -190,7 +190,7 @@ def _read(file: Path, target: Target) -> SubscriptionFile:
 def _applied(
     target: Target, wanted: SubscriptionFile, *, prune: bool, dry_run: bool, expected_plan: str | None = None
 ) -> SetAnswer:
-    """Make the store's subscriptions match the file. Raises PlanChanged, and typer.Exit as `_asked`."""
+    """Make the store's webhooks match the file. Raises PlanChanged, and typer.Exit as `_asked`."""
     asked = {"subscriptions": wanted.entries, "prune": prune, "dryRun": dry_run, "expectedPlan": expected_plan}
     if_unsure = "" if dry_run else UNSURE
     return _asked(SetAnswer, target, "POST", {"subscriptionSet": asked}, wanted=wanted, if_unsure=if_unsure)

@@ -132,7 +132,7 @@ class _SetFileReader:
 
     def _entry(self, entry: Value, path: str) -> Value:
         if not isinstance(entry, dict):
-            self.wrong.append((path, "must be a subscription, as eventName: …, name: …, url: …"))
+            self.wrong.append((path, "must be a webhook, as eventName: …, name: …, url: …"))
             return entry
         read, headers = dict(entry), entry.get("headers")
         if isinstance(headers, list):

@@ -19,7 +19,7 @@ from domain.wire.bodies import TEST
 
 
 class ReasonCode(StrEnum):
-    """Reasons that explain an event or its delivery to one subscription; part of the API."""
+    """Reasons that explain an event or its delivery to one webhook; part of the API."""
 
     event_matched = "event_matched"
     event_waiting = "event_waiting"
@@ -87,8 +87,8 @@ def _of_failure(kind: FailureKind) -> tuple[str, str]:
 _EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
     "the event": {
         ReasonCode.event_matched: (
-            "Accepted at {accepted} and matched to the store's subscriptions.",
-            "See each subscription.",
+            "Accepted at {accepted} and matched to the store's webhooks.",
+            "See each webhook.",
         ),
         ReasonCode.event_waiting: (
             "Accepted at {accepted}; no worker has matched it yet.",
@@ -96,7 +96,7 @@ _EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
             "a worker is running.",
         ),
         ReasonCode.event_test: (
-            "A sample that was sent as a test at {accepted}, to one subscription only.",
+            "A sample that was sent as a test at {accepted}, to one webhook only.",
             "Nothing.",
         ),
         ReasonCode.event_body_erased: (
@@ -127,11 +127,10 @@ _EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
             "It subscribes to {subscribed}; this event is {event}.",
             "Subscribe to the event's name.",
         ),
-        ReasonCode.test_of_another: ("The event is a test of another subscription.", "Send a test to this one."),
+        ReasonCode.test_of_another: ("The event is a test of another webhook.", "Send a test to this one."),
         ReasonCode.created_after: (
             "It was created at {created}, after the event had been accepted.",
-            "To send it, backfill the time before: a subscription receives events that are accepted after its "
-            "creation.",
+            "To send it, backfill the time before: a webhook receives events that are accepted after its creation.",
         ),
         ReasonCode.not_yet_active: (
             "It is active from {active_from}, and the event's `createdAt` is before that.",
@@ -150,38 +149,38 @@ _EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
     },
     "the delivery is open": {
         ReasonCode.attempt_under_way: ("An attempt is in progress.", _BY_ITSELF),
-        ReasonCode.about_to_be_sent: ("Its next attempt is due and about to start.", _BY_ITSELF),
+        ReasonCode.about_to_be_sent: ("Waiting: its next attempt is due and about to start.", _BY_ITSELF),
         ReasonCode.waiting_for_retry: (
-            "Attempt {attempts} failed ({failure}): {failure_meaning} The next attempt is at {next_attempt}.",
+            "Waiting until {next_attempt}, because attempt {attempts} failed ({failure}): {failure_meaning}",
             "{failure_remedy} Send now makes an attempt at once.",
         ),
         ReasonCode.paused: (
-            "Its subscription has been paused since {since} ({why}); nothing is lost in the meantime.",
-            "Resume the subscription.",
+            "Held because its webhook has been paused since {since} ({why}); nothing is lost in the meantime.",
+            "Resume the webhook.",
         ),
         ReasonCode.breaker_open: (
-            "The receiver keeps failing, so deliveries have been held since {breaker_since}. Its last answer "
-            "({last}): {last_meaning} The next probe is {probe}.",
+            "Held because the receiver has kept failing since {breaker_since}. Its last answer ({last}): "
+            "{last_meaning} The next probe is {probe}.",
             "{last_remedy} Send now asks it at once. The first success releases the held deliveries.",
         ),
         ReasonCode.behind_ordered: (
-            "Its subscription is ordered, and delivery {behind} comes before it.",
+            "Held because its webhook is ordered, and delivery {behind} comes before it.",
             "Find out why that one waits; cancel it to release its successors.",
         ),
         ReasonCode.rate_limited: (
-            "It is held: its subscription is limited to {rate} requests a second.",
+            "Held because its webhook is limited to {rate} requests a second.",
             "Raise the limit if the receiver can take more.",
         ),
         ReasonCode.slowed_down: (
-            "It is held: the receiver has answered 429, so its subscription is throttled for a while.",
+            "Held because the receiver has answered 429, so its webhook is throttled for a while.",
             "Have the receiver accept more, or set the rate limit to what it accepts.",
         ),
         ReasonCode.overload: (
-            "It is held: too many attempts of its subscription were in progress, or too many retries were due at once.",
+            "Held because too many attempts of its webhook were in progress, or too many retries were due at once.",
             _BY_ITSELF,
         ),
-        ReasonCode.backfilled: ("A person had it backfilled; it is held behind earlier deliveries.", _BY_ITSELF),
-        ReasonCode.waiting_for_drain: ("It is held behind other deliveries of its subscription.", _BY_ITSELF),
+        ReasonCode.backfilled: ("Held because a person backfilled it, behind earlier deliveries.", _BY_ITSELF),
+        ReasonCode.waiting_for_drain: ("Held because other deliveries of its webhook come first.", _BY_ITSELF),
     },
     "the delivery ended": {
         ReasonCode.delivered: (
@@ -189,7 +188,7 @@ _EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
             "Look for it in the receiver's log; redeliver sends it again.",
         ),
         ReasonCode.retries_used_up: (
-            "All {attempts} attempts failed, the last with {failure}: {failure_meaning}",
+            "Gave up after {attempts} attempts, the last of which failed ({failure}): {failure_meaning}",
             "{failure_remedy} Then redeliver it, or recover the time of the outage.",
         ),
         ReasonCode.outwaited_breaker: _of_failure(FailureKind.breaker_open),
@@ -198,7 +197,7 @@ _EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
         ReasonCode.aborted_by_receiver: _of_failure(FailureKind.aborted_by_receiver),
         ReasonCode.address_blocked: _of_failure(FailureKind.blocked),
         ReasonCode.subscription_disabled: (
-            "Its subscription was disabled, so nothing more was sent. It has been {status} since {since} ({why}).",
+            "Gave up because its webhook was disabled. It has been {status} since {since} ({why}).",
             EXPLANATIONS[FailureKind.subscription_disabled].remedy,
         ),
         ReasonCode.test_failed: (
@@ -220,7 +219,7 @@ _EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
         ReasonCode.subscription_deleted: (EXPLANATIONS[FailureKind.subscription_deleted].meaning, "Subscribe again."),
         ReasonCode.event_erased: _of_failure(FailureKind.event_erased),
         ReasonCode.ended_otherwise: (
-            "It ended at {ended} as {status_of_delivery}: {reason}.",
+            "Ended at {ended} without success: {reason}.",
             "Redeliver, or recover the time.",
         ),
     },
@@ -436,7 +435,7 @@ def in_words(
     at = partial(shown, zone=zone)
     known = {"stores": ", ".join(stores)}
     certificate = subscription and subscription.certificate_expires_at
-    own_certificate = f"The subscription's client certificate is valid until {at(certificate)}." if certificate else ""
+    own_certificate = f"The webhook's client certificate is valid until {at(certificate)}." if certificate else ""
     if rejected is not None:
         known |= {"rejected": at(rejected[0]), "because": rejected[1]}
     if event is not None:
@@ -464,7 +463,6 @@ def in_words(
             **_answer("failure", delivery.last_failure, delivery.last_status_code, own_certificate),
             "next_attempt": at(delivery.next_attempt_at),
             "behind": str(delivery.behind),
-            "status_of_delivery": delivery.status,
             "reason": delivery.reason or "no reason is noted",
         }
     reason = REASONS[code]

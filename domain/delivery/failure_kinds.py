@@ -56,13 +56,13 @@ class FailureExplanation:
 _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
     "before the request": {
         FailureKind.subscription_disabled: (
-            "The subscription was disabled, by a person, by its receiver or after days without success, so nothing "
+            "The webhook was disabled, by a person, by its receiver or after days without success, so nothing "
             "was sent.",
-            "Repair the receiver, enable the subscription again, and recover the deliveries that ended since then.",
+            "Repair the receiver, enable the webhook again, and recover the deliveries that ended since then.",
         ),
         FailureKind.subscription_deleted: (
-            "The subscription was deleted while the delivery was open.",
-            "If that was a mistake, subscribe again; deliveries of a deleted subscription cannot be recovered.",
+            "The webhook was deleted while the delivery was open.",
+            "If that was a mistake, subscribe again; deliveries of a deleted webhook cannot be recovered.",
         ),
         FailureKind.event_erased: (
             "The event's data was erased while the delivery was open, so there is no body left to send.",
@@ -90,7 +90,7 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
         ),
         FailureKind.oauth2_token: (
             "The authorization server gave no access token, so nothing was sent; the attempt has its answer.",
-            "Check the subscription's token URL, client id, client secret and scope; have the authorization server's "
+            "Check the webhook's token URL, client id, client secret and scope; have the authorization server's "
             "owner check that the client is registered for the grant `client_credentials`.",
         ),
         FailureKind.connect: (
@@ -108,7 +108,7 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
             "with the whole chain, over TLS 1.2 or later; of a client certificate, check that the receiver accepts it.",
         ),
         FailureKind.timeout: (
-            "The complete response had not arrived within the subscription's `timeoutSeconds`.",
+            "The complete response had not arrived within the webhook's `timeoutSeconds`.",
             "Have the receiver store the event, respond with a 2xx at once, and do its work afterwards; if it cannot, "
             "allow it up to 30 s with `timeoutSeconds`.",
         ),
@@ -126,7 +126,7 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
     "the receiver's answer": {
         FailureKind.http_3xx: (
             "The receiver answered with a redirect; redirects are not followed.",
-            "Put its target (shown as the location) into the subscription.",
+            "Put its target (shown as the location) into the webhook.",
         ),
         FailureKind.http_4xx: (
             "The receiver rejects the request; it is retried, because a receiver may have been deployed wrongly.",
@@ -135,15 +135,15 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str]]] = {
         ),
         FailureKind.http_busy: (
             "The receiver asks for a later retry (408, 425 or 429).",
-            "Lower the subscription's rate limit, or have the receiver accept more or send a `Retry-After`.",
+            "Lower the webhook's rate limit, or have the receiver accept more or send a `Retry-After`.",
         ),
         FailureKind.http_gone: (
-            "The receiver answered 410 (no more events), so the subscription was disabled.",
-            "If that was a mistake, enable the subscription again and recover the deliveries that ended.",
+            "The receiver answered 410 (no more events), so the webhook was disabled.",
+            "If that was a mistake, enable the webhook again and recover the deliveries that ended.",
         ),
         FailureKind.disabled_by_receiver: (
-            "The receiver answered `webhook-delivery: disable` with a 4xx, so the subscription was disabled.",
-            "Ask the receiver's owner why; then enable the subscription again and recover the deliveries that ended.",
+            "The receiver answered `webhook-delivery: disable` with a 4xx, so the webhook was disabled.",
+            "Ask the receiver's owner why; then enable the webhook again and recover the deliveries that ended.",
         ),
         FailureKind.aborted_by_receiver: (
             "The receiver answered `webhook-delivery: abort-message` with a 4xx: it does not want this delivery again.",

@@ -4,7 +4,7 @@
 `tests/model/lifecycle.py` explores it with a crash after each step, and `docs/lifecycle.md` shows it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
@@ -25,7 +25,7 @@ class DeliveryStatus(StrEnum):
 
 
 class SubscriptionStatus(StrEnum):
-    """State of a subscription; it decides if its deliveries are sent, held or ended unsent."""
+    """State of a webhook; it decides if its deliveries are sent, held or ended unsent."""
 
     ACTIVE = "active"
     PAUSED = "paused"
@@ -74,6 +74,10 @@ ENDED_UNSENT = (DeliveryStatus.EXHAUSTED, DeliveryStatus.CANCELLED)
 """Terminal statuses without a 2xx."""
 
 TERMINAL = (DeliveryStatus.DELIVERED, *ENDED_UNSENT)
+
+_WORDS = ("waiting", "held", "delivered", "gave up", "cancelled")
+STATUS_WORDS: Mapping[str, str] = dict(zip(DeliveryStatus, _WORDS, strict=True))
+"""Statuses in the words of panel, command line and pages; the API has the names above."""
 
 UNCHANGED = "unchanged"
 """Pseudo-status of a failed manual attempt, which changes neither status nor schedule nor failure count."""

@@ -172,7 +172,7 @@ def promises(runs: Sequence[Findings], bounds: Bounds = STRICT) -> list[Promise]
         Promise("sent while another request of it was under way, and nothing explains it", at_once, 0),
         Promise("repeats at a kill, beyond the requests it met", beyond, 0),
         Promise("repeated although its outcome was written", sum(len(r.repeated_although_recorded) for r in runs), 0),
-        Promise("sent out of order by an ordered subscription", sum(len(run.inversions) for run in runs), 0),
+        Promise("sent out of order by an ordered webhook", sum(len(run.inversions) for run in runs), 0),
         Promise("retried before its instant although its outcome was known", len(early(retries)), 0),
         Promise("from a kill until new events arrive", recovered, bounds.recovery_seconds, "s"),
         Promise("from the end of a partition until new events arrive", reunited, bounds.recovery_seconds, "s"),

@@ -90,7 +90,7 @@ async def test_the_command_line_acts_on_a_subscription(person: Person, receiver:
     await person.until(event, subscription, "held", 0)
     explained = await person.cli("explain", event, "--subscription", subscription)
     assert "paused" in explained.output
-    assert "Resume the subscription." in explained.output
+    assert "Resume the webhook." in explained.output
     await person.cli("subscription", "resume", subscription)
     await person.until(event, subscription, "delivered", 1)
     tested = await person.cli("subscription", "send-test", subscription)
@@ -126,7 +126,7 @@ async def test_the_command_line_acts_on_a_delivery(person: Person, receiver: Rec
     event = await person.emit()
     delivery = await person.until(event, subscription, "pending", 1)
     refused = await person.cli("delivery", "redeliver", delivery, code=1)
-    assert "still being delivered" in refused.errors
+    assert "It is waiting, not ended; send-now" in refused.errors
     await person.cli("delivery", "send-now", delivery)
     await person.until(event, subscription, "delivered", 2)
     await person.cli("delivery", "redeliver", delivery)

@@ -125,8 +125,8 @@ def test_everything_else_of_an_entry_is_left_to_the_api() -> None:
         (
             "version: 1\nsubscriptions:\n- x\n- a: 1\n- [b]",
             [
-                "s.yaml:3: subscriptions.0: must be a subscription, as eventName: …, name: …, url: …",
-                "s.yaml:5: subscriptions.2: must be a subscription, as eventName: …, name: …, url: …",
+                "s.yaml:3: subscriptions.0: must be a webhook, as eventName: …, name: …, url: …",
+                "s.yaml:5: subscriptions.2: must be a webhook, as eventName: …, name: …, url: …",
             ],
         ),
         ("version: 1\nsubscriptions: [", ["s.yaml:2: while parsing a flow node, expected the node content, but found"]),

@@ -4,6 +4,7 @@ import json
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGINT
 from typing import Any
@@ -11,7 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from commands.tail import PAGE_ITEMS
+from commands.tail import PAGE_ITEMS, _show
 from tests.api.installation import installation
 from tests.api.serving import serving
 from tests.commands.running import lines_until, run, running
@@ -88,3 +89,13 @@ async def test_a_misspelt_event_is_answered_with_the_nearest_name(tmp_path: Path
     ended = await run(*command, directory=tmp_path, environment=environment)
     assert ended.code == 2
     assert "did you mean CustomerUpdated?" in " ".join(ended.errors.replace("│", " ").split())
+
+
+def test_a_line_has_words_and_the_codes_beside_them(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC).isoformat()
+    names = {"eventName": "CustomerUpdated", "url": "https://receiver.example.com/", "messageId": str(uuid4())}
+    answered = {"status": "exhausted", "lastStatusCode": 503, "lastFailure": "http_5xx", "attempts": 10}
+    _show({**names, **answered, "endedAt": ended, "nextAttemptAt": None})
+    line = capsys.readouterr().out
+    assert "gave up    answered 503  failed (http_5xx)  attempt 10  CustomerUpdated" in line
+    assert names["messageId"] in line
