@@ -20,6 +20,8 @@ from typer.core import TyperGroup
 import cli
 from activities.drain import FIRST_WINDOW
 from api.operations.metrics import ApiMetrics
+from docs.pictures import path_of_an_event, states_of_a_delivery
+from docs.reference import api_page, contract_page, events_page
 from domain.delivery.breaker import hold_reason
 from domain.delivery.explain import REASONS
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureExplanation, FailureKind
@@ -118,7 +120,7 @@ def failure_kinds_page() -> str:
         "# Failure kinds",
         "",
         "Why an attempt failed, or why a delivery ended without a 2xx: a closed list, with the same names in API,",
-        "panel, CLI and metrics. Any 2xx is a success. Redirects are not followed. Retries follow the subscription's",
+        "panel, CLI and metrics. Any 2xx is a success. Redirects are not followed. Retries follow the webhook's",
         "retry schedule; a `Retry-After` (seconds or an HTTP date, up to 24 hours) on a 3xx, 4xx or 5xx replaces its",
         "delay, longer or shorter, but is never less than a second. Only a complete response counts: a 200 that is cut",
         "off in its body is a failure. [Hostile receivers](hostile-receivers.md) has the details.",
@@ -140,11 +142,11 @@ def _failure_row(kind: FailureKind, explanation: FailureExplanation) -> str:
     judged = verdict(Answer(None, kind))
     outcome = {
         VerdictOutcome.RETRY: "retried",
-        VerdictOutcome.EXHAUSTED: "exhausted at once",
+        VerdictOutcome.EXHAUSTED: "gives up at once",
         VerdictOutcome.CANCELLED: "cancelled",
     }[judged.outcome]
     if judged.disables_as is not None:
-        outcome += ", and the subscription disabled"
+        outcome += ", and the webhook is disabled"
     counts = "yes" if judged.counts_against_receiver else "no"
     return f"| `{kind}` | {explanation.meaning} | {outcome} | {counts} | {explanation.remedy} |"
 
@@ -227,12 +229,14 @@ def explain_page() -> str:
         "# Why did this not arrive?",
         "",
         "`GET /api/{storeCode}/webhook/explain?eventId=…` and `loyalty-webhooks explain` return one of these codes",
-        "for the event, and one for each subscription of the store (or for each of its deliveries, where an event has",
+        "for the event, and one for each webhook of the store (or for each of its deliveries, where an event has",
         "two). The list is closed. Words in *italics* are filled in; failures are explained in",
         "[Failure kinds](failure-kinds.md). The id of a delivery (`messageId`) in place of the event's explains this",
         "delivery. `lastAnswerMessageId` is the delivery with the last answer of a receiver that fails, `temporalUrl`",
         "the page of the delivery's workflow, or of the activity that retries it, in the Temporal Web UI.",
         "Generated from `domain/delivery/explain.py` by `make docs`.",
+        "",
+        "![An event that arrived at one webhook, waits for another and is held for a third](pictures/explain.svg)",
     ]
     for about, group in itertools.groupby(REASONS.items(), key=lambda entry: entry[1].about):
         title = f"{about[0].upper()}{about[1:]}"
@@ -248,11 +252,13 @@ def lifecycle_page() -> str:
     lines = [
         "# The lifecycle of a delivery",
         "",
-        "Every transition of a delivery. `delivered`, `exhausted` and `cancelled` are terminal: only a person's",
-        "`recover` reopens such a delivery. Once `held`, a delivery belongs to its drain until it ends. The",
-        "functions are in `storage/deliveries/transitions.py`; a test runs each on deliveries of every status",
-        "and compares their effect with this table. [The delivery protocol](delivery-protocol.md) names the owner of",
-        "an open delivery. Generated from `domain/delivery/lifecycle.py` by `make docs`.",
+        "![The states of a delivery](pictures/states-of-a-delivery.svg)",
+        "",
+        "Every transition of a delivery, in the words of the code. `delivered`, `exhausted` (gave up) and `cancelled`",
+        "are terminal: only a person's `recover` reopens such a delivery. Once `held`, a delivery belongs to its drain",
+        "until it ends. The functions are in `storage/deliveries/transitions.py`; a test runs each on deliveries of",
+        "every status and compares their effect with this table. [The delivery protocol](delivery-protocol.md) names",
+        "the owner of an open delivery. Generated from `domain/delivery/lifecycle.py` by `make docs`.",
         "",
         "| from | to | cause | reasons | function |",
         "| --- | --- | --- | --- | --- |",
@@ -497,7 +503,8 @@ def cli_page() -> str:
     lines = [
         "# The command line",
         "",
-        "What `loyalty-webhooks COMMAND --help` says, on one page. Generated from the commands by `make docs`.",
+        "What `loyalty-webhooks COMMAND --help` says, on one page. The commands `subscription` and",
+        "`subscriptions` act on webhooks: they are named as in the API. Generated from the commands by `make docs`.",
         "",
         "**Which installation.** A command that calls the API works on `--api` and `--key`, else on the stack that",
         "`up` runs in `--data-dir` if that is given, else on `LOYALTY_WEBHOOKS_API` and `LOYALTY_WEBHOOKS_KEY`,",
@@ -561,6 +568,11 @@ PAGES: dict[str, Callable[[], str]] = {
     "lifecycle.md": lifecycle_page,
     "metrics.md": metrics_page,
     "reliability.md": reliability_page,
+    "api.md": api_page,
+    "events.md": events_page,
+    "contract.md": lambda: contract_page((DOCS / "contract.md").read_text()),
+    "pictures/path-of-an-event.svg": path_of_an_event,
+    "pictures/states-of-a-delivery.svg": states_of_a_delivery,
 }
 
 

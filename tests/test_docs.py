@@ -1,5 +1,6 @@
 """What the documents name exists: commands, options, make targets, files, settings."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -11,12 +12,23 @@ from typer.core import TyperCommand, TyperGroup
 
 import cli
 from settings import Settings
-from tests.house import ROOT, project_files
+from tests.house import ROOT, project_files, python_files
 from tests.test_makefile import targets
 
 DOCUMENTS = [path for path in project_files() if path.suffix == ".md" and path.name != "CHANGELOG.md"]
 COMMAND_LINE = typer.main.get_command(cli.command_line())
+MOST_WORDS_OF_THE_ARCHITECTURE = 1_500  # ten minutes, before the first change of code
+PATH_PACKAGES = ("relay", "sending", "activities", "workflows")
 TOP_LEVEL = {path.name for path in ROOT.iterdir()}
+
+OF_THE_CODE = {
+    *("CONTRIBUTING.md", "add-an-event.md", "architecture.md", "delivery-protocol.md", "dependencies.md"),
+    *("lifecycle.md", "performance.md"),
+}
+"""Pages for those who read the code, in the words of the code; the decisions too."""
+
+FOR_USERS = [path for path in DOCUMENTS if path.name not in OF_THE_CODE and path.parent.name != "decisions"]
+TOLD_ONCE = {"README.md": 1, "concepts.md": 1, "contract.md": 1}
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -96,6 +108,13 @@ def test_every_file_linked_or_named_exists(document: Path) -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("document", FOR_USERS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_users_read_of_webhooks_and_are_told_once_what_the_api_calls_them(document: Path) -> None:
+    prose = re.sub(r"^ *```.*?^ *```|^#.*?$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"`[^`\n]*`|\]\([^)]*\)", "", prose)
+    assert len(re.findall(r"\bsubscriptions?\b", prose, re.IGNORECASE)) <= TOLD_ONCE.get(document.name, 0)
+
+
 @documents
 def test_every_setting_named_exists(document: Path) -> None:
     known = {name.upper() for name in Settings.model_fields}
@@ -113,3 +132,21 @@ def test_generated_pages_are_up_to_date() -> None:
     run = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout == ""
+
+
+def test_the_architecture_is_read_in_ten_minutes() -> None:
+    assert len((ROOT / "docs" / "architecture.md").read_text().split()) <= MOST_WORDS_OF_THE_ARCHITECTURE
+
+
+def test_class_names_of_the_path_are_made_of_the_words() -> None:
+    """A concept with two names is two concepts to whoever reads the code."""
+    section = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## Words\n")[2].partition("\n## ")[0]
+    words = {word.removesuffix("s") for word in re.findall(r"[a-z0-9]+", section.lower())}
+    other = {}
+    for path in python_files(*PATH_PACKAGES):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                parts = {part.lower().removesuffix("s") for part in re.findall(r"[A-Z][a-z0-9]*", node.name)}
+                if parts - words:
+                    other[f"{path.relative_to(ROOT)}:{node.name}"] = sorted(parts - words)
+    assert other == {}, "CONTRIBUTING.md, Words"
