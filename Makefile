@@ -10,6 +10,8 @@ STAMP := $(VENV)/.installed
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
 # Handed to the command behind `run`, `check`, `test`, `migrate`, `chaos`, `attack` and `bench`, as in `make run ARGS=--no-demo`.
 ARGS :=
+# Where `make site` builds.
+SITE := .site
 # Of `make chaos`, for which SEED may be several, comma separated, and of `make attack`.
 SEED := 1
 MINUTES := 1
@@ -115,13 +117,25 @@ migrate: install ## Bring the database of DATABASE_URL to the schema of this cod
 	@$(BIN)/loyalty-webhooks migrate $(ARGS)
 
 .PHONY: docs
-docs: install ## Write the parts of docs/ that are generated from the code.
+docs: install ## Write the parts of docs/ that are generated from the code, and build the site.
 	@$(BIN)/python docs/render.py
+	@$(MAKE) --no-print-directory site
+	@echo "To read it with its search: $(BIN)/python -m http.server --directory $(SITE)/html"
+
+# The pages are copied as they lie in the repository, so that a link is right in both.
+.PHONY: site
+site: install ## Build the site of docs/ in .site/html; a broken link is an error.
+	@rm -rf $(SITE) && mkdir -p $(SITE)/source
+	@cp zensical.toml $(SITE)
+	@cp -R --parents *.md LICENSE docs examples $(SITE)/source
+	@find $(SITE)/source/docs \( -name '*.py' -o -name '*.pyc' \) -delete
+	@$(BIN)/zensical build --strict --config-file $(SITE)/zensical.toml
 
 .PHONY: screenshots
-screenshots: install ## Take the screenshots of docs/panel.md and docs/operating.md, with Chromium on a real stack.
+screenshots: install ## Take the pictures of panel, Temporal UI and terminal in docs/, with Chromium on a real stack.
 	@$(BIN)/python -m tests.panel.screenshots
 	@$(BIN)/python -m tests.temporal_screenshots
+	@$(BIN)/python -m tests.terminal_pictures
 
 .PHONY: record-histories
 record-histories: install ## Record a history of each workflow, for the tests to replay with later code.
@@ -141,5 +155,5 @@ lock: install ## Resolve the dependencies of pyproject.toml anew into requiremen
 
 .PHONY: clean
 clean: ## Remove .venv and every cache; the data of `make run` in .loyalty-webhooks stays.
-	@rm -rf $(VENV) $(PEERS) .venv-clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	@rm -rf $(VENV) $(PEERS) .venv-clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist .site
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

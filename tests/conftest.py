@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 from collections.abc import AsyncIterator, Generator, Iterator
 from functools import partial
 
@@ -58,6 +59,15 @@ def postgres() -> str:
 @pytest.fixture(scope="session")
 def programs() -> None:
     """Permission to start programs other than PostgreSQL: Temporal, Chromium, Node, PHP, promtool, tinyproxy."""
+
+
+@pytest.fixture(scope="session")
+def chromium(programs: None) -> str:
+    """The path of the system's Chromium; skips where there is none."""
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if found is None:
+        pytest.skip("chromium is not installed (Debian: apt install chromium; .ci/run does), nor is CHROMIUM set")
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """The real stack and a real browser for the panel's stories: one of each for all of them."""
 
-import os
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
@@ -19,15 +17,6 @@ from tests.stack import running_stack
 
 SETTINGS = {"BREAKER_FAILURES": "1000"}  # a story's receiver fails as it is told
 CHROMIUM_OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage"]  # containers often have neither
-
-
-@pytest.fixture(scope="session")
-def chromium(programs: None) -> str:
-    """The path of the system's Chromium; skips where there is none."""
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if found is None:
-        pytest.skip("chromium is not installed (Debian: apt install chromium; .ci/run does), nor is CHROMIUM set")
-    return found
 
 
 @pytest.fixture(scope="session")
