@@ -20,7 +20,7 @@ OF_EVENT = {
 }
 
 SHOWN = {
-    "deliver-events.alone-settled-at-once": "an event alone, to any number of subscriptions, delivered at once",
+    "deliver-events.alone-settled-at-once": "an event alone, to any number of webhooks, delivered at once",
     "deliver-events.alone-nobody-subscribed": "an event nobody is subscribed to",
     "deliver-events.settled-at-once": "a batch, whatever the number of its events, delivered at once",
     "deliver-events.alone-with-retries": "an event alone of which deliveries go on as activities",
