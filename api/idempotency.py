@@ -1,6 +1,7 @@
 """Header `Idempotency-Key`: a client that got no response repeats the request without creating a second object."""
 
 import re
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Annotated
 from uuid import UUID
@@ -46,16 +47,22 @@ IdempotencyKey = Annotated[str | None, Depends(ReadIdempotencyKey())]
 
 
 async def created_before(
-    connection: AsyncConnection, *, store_code: str, actor: str, key: str | None, body: BaseModel, object_id: UUID
+    connection: AsyncConnection,
+    *,
+    store_code: str,
+    actor: str,
+    key: str | None,
+    bodies: Sequence[BaseModel],
+    object_id: UUID,
 ) -> UUID | None:
     """Claim the key for `object_id` and return None, or return the object that an earlier call with the key created.
 
-    Raises Conflict if the earlier call had another body.
+    Raises Conflict if the earlier call had other bodies.
     """
     if key is None:
         return None
-    given = body.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    digest = sha256(orjson.dumps(given, option=orjson.OPT_SORT_KEYS)).digest()
+    given = [body.model_dump(mode="json", by_alias=True, exclude_unset=True) for body in bodies]
+    digest = sha256(b"".join(orjson.dumps(body, option=orjson.OPT_SORT_KEYS) for body in given)).digest()
     earlier = await claim_key(connection, store_code, actor, key, digest, object_id)
     if earlier is None:
         return None

@@ -192,7 +192,9 @@ async def created(page: Page) -> Response:
     try:
         bodies, prepared = sent.created(), await _prepared(page)
         made = await create_once(page.resources, page.store_code, page.principal, bodies, key, prepared)
-    except (ValidationFailed, Conflict) as error:
+    except Conflict:
+        return _refused(page, sent, Conflict(t("webhooks.saved_before")))
+    except ValidationFailed as error:
         return _refused(page, sent, error)
     (created_id, secret), url = made[0], bodies[0].url
     if len(made) == 1:

@@ -372,7 +372,7 @@ async def create_once(
                 store_code=store_code,
                 actor=f"{principal.kind}:{principal.id}",  # names of keys are not unique, ids are
                 key=f"{key}/{len(made)}" if key and made else key,
-                body=body,
+                bodies=bodies,  # each claim covers all, so that a repeat with other events is a conflict
                 object_id=subscription_id,
             )
             if earlier is not None:

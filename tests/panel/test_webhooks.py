@@ -342,6 +342,10 @@ async def test_several_events_make_one_webhook_each_with_one_key_or_none_at_all(
     for one in (await shop.list())["items"]:
         row = await shop.row(one["webhookSubscriptionId"])
         assert (sealer.open(row["sealed_secret"]), row["signature_version"]) == (key, 1)
+    for changed in ([*events, "RewardCreated"], events[1:], events[:1]):
+        repeated = await somebody.post(new, {**fields, "eventName": changed})
+        assert (repeated.status_code, TEXTS["webhooks.saved_before"] in repeated.text) == (400, True)
+    assert (await shop.list())["total"]["all"] == 3
     wrong = await somebody.post(new, {**FIELDS, **await new_form(somebody, shop), "hmacSecret": "whsec_short"})
     assert (wrong.status_code, 'id="error-hmacSecret"' in wrong.text) == (400, True)
 
