@@ -200,8 +200,9 @@ async def created(page: Page) -> Response:
     if len(made) == 1:
         text = t("webhooks.created", name=webhook_title(bodies[0].name, url))
         return await _saved(page, text, secret, page.url("webhooks.shown", webhookSubscriptionId=created_id))
-    text = t("webhooks.created_together", count=len(made), url=url)
-    return await _saved(page, text, secret, page.url("webhooks.listed", {"url": url}))
+    text = t("webhooks.created_together", count=len(made), target=webhook_title(None, url))
+    ids = ",".join(str(one) for one, _ in made)
+    return await _saved(page, text, secret, page.url("webhooks.listed", {"webhookSubscriptionId[in]": ids}))
 
 
 @pages.get("/{storeCode}/webhooks/{webhookSubscriptionId}/edit", Scope.SUBSCRIPTION_WRITE)

@@ -336,7 +336,7 @@ async def test_several_events_make_one_webhook_each_with_one_key_or_none_at_all(
     for _ in range(2):
         made = await somebody.post(new, fields)
         assert set(re.findall(r"whsec_[A-Za-z0-9+/=]+", made.text)) == {key}
-        assert f"3 webhooks to {RECEIVER} are saved" in made.text
+        assert f"3 webhooks to {RECEIVER.removeprefix('https://')} are saved" in made.text
     assert sorted(one["eventName"] for one in (await shop.list())["items"]) == sorted(events)
     sealer = shop.installation.app.state.resources.sealer
     for one in (await shop.list())["items"]:
@@ -348,6 +348,25 @@ async def test_several_events_make_one_webhook_each_with_one_key_or_none_at_all(
     assert (await shop.list())["total"]["all"] == 3
     wrong = await somebody.post(new, {**FIELDS, **await new_form(somebody, shop), "hmacSecret": "whsec_short"})
     assert (wrong.status_code, 'id="error-hmacSecret"' in wrong.text) == (400, True)
+
+
+async def test_webhooks_created_together_are_listed_by_id_and_no_address_has_their_query(
+    visit: Visit, shop: Shop
+) -> None:
+    await shop.created(url=RECEIVER)
+    somebody = await visit("editor")
+    events = {"eventName": ["CustomerUpdated", "CustomerRegistered"]}
+    for url, shown in (
+        ("HTTPS://Receiver.Example.com:443/hook?token=hidden", "receiver.example.com/hook"),
+        ("https://bücher.example.com/hook", "xn--bcher-kva.example.com/hook"),
+    ):
+        form = {**FIELDS, **await new_form(somebody, shop), **events, "url": url, "hmacEnabled": ""}
+        made = await somebody.post(f"/admin/{shop.store}/webhooks/new", form)
+        assert made.status_code == 303
+        assert "token" not in made.headers["location"]
+        listed = (await somebody.get(made.headers["location"])).text
+        assert re.findall(r'/webhooks/[0-9a-f-]{36}">([^<]+)</a>', listed) == [shown] * 2
+        assert re.search(r"2 webhooks to [^ ?]+ are saved", listed) is not None
 
 
 async def test_a_duplicate_has_the_values_of_the_headers_and_a_key_of_its_own(visit: Visit, shop: Shop) -> None:
