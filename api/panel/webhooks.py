@@ -383,6 +383,7 @@ async def key_revealed(page: Page) -> Response:
     try:
         await judged(page.resources, page.principal.name, page.form.raw("password")[:CREDENTIAL_MOST], page.request)
     except BadCredentials:
+        await page.resources.database.run(page.actions(Editor).record_refused_reveal, row.id)
         raise invalid("password", "wrong", t("webhooks.password_wrong")) from None
     secret = await page.resources.database.run(page.actions(Editor).reveal_key, row)
     text = t("webhooks.revealed", name=webhook_title(row.name, row.url))

@@ -222,6 +222,10 @@ class Editor(StoreActions):
         await self.record(connection, "reveal_hmac_secret", SUBSCRIPTION, row.id)
         return self.resources.sealer.open(sealed)
 
+    async def record_refused_reveal(self, connection: AsyncConnection, subscription_id: UUID) -> None:
+        """Write an audit entry of a wrong password for `reveal_key`."""
+        await self.record(connection, "reveal_hmac_secret_refused", SUBSCRIPTION, subscription_id)
+
     async def _locked(self, connection: AsyncConnection, subscription_id: UUID) -> SubscriptionRow:
         return existing(await find_subscription(connection, self.store_code, subscription_id, lock=True))
 

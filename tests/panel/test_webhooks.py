@@ -406,14 +406,30 @@ async def test_an_admin_who_confirms_the_password_sees_the_key_again_and_the_aud
     refused = await admin.post(f"{here}/key", {"password": "another"})
     assert refused.status_code == 303
     assert "The password is wrong." in (await admin.get(here)).text
-    assert [one["action"] for one in await shop.audit()] == ["create"]
+    [_, entry] = await shop.audit()
+    assert (entry["action"], entry["actor"]) == ("reveal_hmac_secret_refused", f"administrator:{admin.username}")
+    assert entry["object_id"] == made["webhookSubscriptionId"]
     revealed = await admin.post(f"{here}/key", {"password": PASSWORD})
     assert made["hmacSecret"] in revealed.text
     assert revealed.headers["cache-control"] == "no-store"
-    [_, entry] = await shop.audit()
+    [_, _, entry] = await shop.audit()
     assert (entry["action"], entry["actor"]) == ("reveal_hmac_secret", f"administrator:{admin.username}")
     assert made["hmacSecret"] not in str(entry)
     assert made["hmacSecret"] not in (await shop.client.get(shop.path(made["webhookSubscriptionId"]))).text
+
+
+async def test_wrong_passwords_for_a_key_are_limited_even_before_the_right_one(visit: Visit, shop: Shop) -> None:
+    made = (await shop.create(hmacEnabled=True)).json()
+    here = f"/admin/{shop.store}/webhooks/{made['webhookSubscriptionId']}"
+    admin = await visit("admin")
+    await admin.get(here)
+    for _ in range(5):
+        await admin.post(f"{here}/key", {"password": "another"})
+    await admin.get(here)
+    limited = await admin.post(f"{here}/key", {"password": PASSWORD})
+    assert (limited.status_code, made["hmacSecret"] in limited.text) == (303, False)
+    assert "Too many failed log-ins; try again in" in (await admin.get(here)).text
+    assert [one["action"] for one in await shop.audit()] == ["create", *["reveal_hmac_secret_refused"] * 5]
 
 
 async def test_chosen_webhooks_are_paused_resumed_and_after_a_question_deleted(
