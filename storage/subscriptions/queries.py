@@ -1,5 +1,6 @@
 """Create, list, change, pause, disable and delete subscriptions. Header values and keys are stored encrypted."""
 
+import asyncio
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
@@ -23,7 +24,7 @@ from storage.access.tables import Store
 from storage.deliveries.transitions import end_open, release_groups
 from storage.listing import Condition, FieldKind, ListField, Order, filtered, order_sql
 from storage.mapping import all_as, columns_for, one_as, table_of
-from storage.sealing import Sealer
+from storage.sealing import SealBrokenError, Sealer
 from storage.subscriptions.notices import Occurrence, note
 from storage.subscriptions.tables import Subscription, SubscriptionHealth
 
@@ -161,14 +162,18 @@ async def subscriptions_with_header(
 ) -> tuple[UUID, ...]:
     """Return the subscriptions with a header whose name contains the text, regardless of case.
 
-    Headers are encrypted as a whole, so no index has their names. A store's are decrypted within milliseconds.
+    Headers are encrypted as a whole, so no index has their names. Those that cannot be decrypted are skipped.
     """
     query = select(_C.id, _C.sealed_headers).where(_in_store(store_code), _C.sealed_headers.is_not(None))
-    return tuple(
-        row.id
-        for row in await connection.execute(query)
-        if any(part.lower() in header.name.lower() for header in open_headers(row.sealed_headers, sealer))
-    )
+    rows = (await connection.execute(query)).all()
+
+    def has_header(sealed: bytes) -> bool:
+        try:
+            return any(part.lower() in header.name.lower() for header in open_headers(sealed, sealer))
+        except SealBrokenError:
+            return False
+
+    return await asyncio.to_thread(lambda: tuple(row.id for row in rows if has_header(row.sealed_headers)))
 
 
 async def check_limits(

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
+from cryptography.fernet import Fernet
 from markupsafe import escape
 
 from api.errors import ValidationFailed
@@ -17,6 +18,7 @@ from domain.delivery.failure_kinds import FailureKind
 from domain.events.catalogue import CATALOGUE
 from domain.wire.signing import SECRET_BYTES, format_secret
 from storage.access.audit import MASK
+from storage.sealing import Sealer
 from tests.api.installation import RECEIVER, Installation, Shop, header
 from tests.panel.conftest import Visit
 from tests.panel.logged import add_delivery, fail
@@ -462,7 +464,9 @@ async def test_chosen_webhooks_are_paused_resumed_and_after_a_question_deleted(
     assert [one["webhookSubscriptionId"] for one in (await shop.list())["items"]] == [third]
 
 
-async def test_webhooks_are_found_by_the_name_of_a_header_and_called_by_host_and_path(visit: Visit, shop: Shop) -> None:
+async def test_webhooks_are_found_by_the_name_of_a_header_and_called_by_host_and_path(
+    installed: Installation, visit: Visit, shop: Shop
+) -> None:
     await shop.created(
         url=f"{RECEIVER}/tills?token=1", headers=[header("X-Till", "7"), header("Authorization", SECRET)]
     )
@@ -479,6 +483,11 @@ async def test_webhooks_are_found_by_the_name_of_a_header_and_called_by_host_and
     assert await names("headerName[like]=x-&name=Other") == ["Other"]
     assert await names("headerName[like]=7") == []
     assert len(await names("headerName[like]=")) == 3
+    foreign = await shop.created(headers=[header("X-Till", "7")])
+    sealed = Sealer([Fernet.generate_key().decode()]).seal('[["X-Till", "7"]]')
+    with_another_key = "UPDATE subscription SET sealed_headers = :sealed WHERE id = CAST(:id AS uuid)"
+    await installed.execute(with_another_key, sealed=sealed, id=foreign)
+    assert await names("headerName[like]=x-till") == ["receiver.example.com/hook/tills"]
 
 
 async def test_every_event_is_described_with_the_bodies_a_receiver_of_the_store_gets(visit: Visit, shop: Shop) -> None:
