@@ -38,7 +38,7 @@ def test_the_task_queue_that_workers_poll_is_named() -> None:
 
 def test_what_is_not_run_says_that_it_needs_what_is_not_here() -> None:
     others = {language for language, _ in BLOCKS} - {"sh"}
-    assert others == {"console", "ini", "sql", "text", "yaml"}
+    assert others == {"console", "ini", "python", "sql", "text", "yaml"}  # python: tests/sending/http/test_transport.py
     typed = [line for language, block in BLOCKS if language == "console" for line in block.splitlines()]
     programs = {line.split()[1] for line in typed if line.startswith("$ ")}
     assert programs <= {"docker", "kubectl", "sh"}
