@@ -10,7 +10,7 @@ from telemetry.worker_metrics import WorkerMetrics
 from tests.receiver import Receiver, status
 from tests.workbench import Workbench, workbench
 
-BOUNDED_LABELS = {"event_name", "kind", "outcome", "route", "status"}
+BOUNDED_LABELS = {"event_name", "kind", "outcome", "reason", "route", "status"}
 LAG = "loyalty_webhooks_first_attempt_lag_seconds"
 
 
