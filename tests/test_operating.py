@@ -1,6 +1,6 @@
 """The commands for servers of one's own, typed as they stand in the README and in docs/operating.md.
 
-The page's go from a PostgreSQL and a Temporal to deliveries, and through an upgrade.
+The page's go from a PostgreSQL and a Temporal to deliveries, through an upgrade, and from a dump to deliveries again.
 """
 
 import re
@@ -65,7 +65,7 @@ async def temporal_address(programs: None) -> AsyncIterator[str]:
 
 def with_own_servers(block: str, database_url: str, temporal_address: str) -> str:
     """The block with these servers in place of those of example.com."""
-    block = re.sub(r"postgresql://\S+", database_url, block)
+    block = re.sub(r"postgresql://[^/]+/loyalty", database_url, block)  # and what follows: loyalty_restored
     block = block.replace("temporal.example.com:7233", temporal_address)
     assert "example.com" not in block
     return block
@@ -105,12 +105,15 @@ async def test_the_page_is_followed_to_the_letter(tmp_path: Path, postgres: str,
     async with empty_database() as database_url, typing_shell(tmp_path, "9000") as shell:
         await shell.run("set -o errexit -o pipefail")
         printed: list[str] = []
+        restored = f"{database_url.rpartition('/')[2]}_restored"
         for block in RUN:
             here = with_own_servers(block, database_url, temporal_address)
+            here = here.replace(" loyalty_restored\n", f" {restored}\n")
             for port, free in ports.items():
                 here = re.sub(rf"\b{port}\b", free, here)
             printed += await shell.run(here, BLOCK_SECONDS)
         await shell.run("set +o errexit; kill $(jobs -p); wait")
+        await shell.run(f'"$PROGRAMS/dropdb" --force --maintenance-db={database_url} {restored}')
     said = "\n".join(printed)
     assert "Namespace loyalty would be made" in said
     assert "Namespace loyalty was made" in said
