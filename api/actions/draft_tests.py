@@ -10,6 +10,7 @@ from temporalio.service import RPCError
 from api.errors import Conflict, TooManyTests, Unavailable
 from api.refusals import temporal_call
 from api.store_actions import StoreActions
+from api.subscriptions.authentication import OAuth2Authentication
 from api.subscriptions.models import SubscriptionCreate
 from api.subscriptions.service import (
     NOTHING_PREPARED,
@@ -17,6 +18,7 @@ from api.subscriptions.service import (
     Prepared,
     authentication_after,
     headers_after,
+    moves,
     refuse_conflicts,
 )
 from domain.delivery.timeouts import TEST_SECONDS
@@ -93,6 +95,10 @@ class DraftTests(StoreActions):
                 raise TooManyTests(DRAFT_TESTS_A_MINUTE, wait)
             object_type, object_id = ("subscription", saved.id) if saved else ("draft_test", draft.id)
             changes = {"event_name": draft.event_name, "url": draft.url}
+            if isinstance(body.authentication, OAuth2Authentication):
+                changes["token_url"] = body.authentication.token_url
+            if prepared.source is not None:
+                changes["copy_of"] = str(prepared.source.id)
             await self.record(connection, "draft-test", object_type, object_id, changes)
         try:
             await self._sent(DraftTestRef(str(draft.id)), draft.url)
@@ -108,10 +114,11 @@ class DraftTests(StoreActions):
         self, body: SubscriptionCreate, url: str, saved: SubscriptionRow | None, prepared: Prepared
     ) -> DraftTest:
         sealer = self.resources.sealer
+        moved = moves(url, saved or prepared.source)
         stored = open_headers(saved.sealed_headers, sealer) if saved else prepared.headers
-        headers = headers_after(stored, body.given_headers or [])
+        headers = headers_after(stored, body.given_headers or [], moved=moved)
         known = open_authentication(saved.sealed_authentication, sealer) if saved else prepared.authentication
-        authentication = authentication_after(known, body.authentication)
+        authentication = authentication_after(known, body.authentication, moved=moved)
         refuse_conflicts(url, headers, authentication)
         key, version = None, 1
         if body.hmac_enabled and saved is not None and saved.hmac_enabled:

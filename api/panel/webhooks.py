@@ -419,7 +419,7 @@ async def _prepared(page: Page) -> Prepared:
     source = await page.found(find_subscription, parse_id(copied))
     sealer = page.resources.sealer
     authentication = open_authentication(source.sealed_authentication, sealer)
-    return Prepared(secret, open_headers(source.sealed_headers, sealer), authentication)
+    return Prepared(secret, open_headers(source.sealed_headers, sealer), authentication, source)
 
 
 async def _saved(page: Page, text: str, secret: str | None, address: str) -> Response:

@@ -25,7 +25,7 @@ from api.subscription_sets.models import (
     SubscriptionSet,
 )
 from api.subscriptions.models import SubscriptionCreate, SubscriptionUpdate
-from api.subscriptions.service import Editor, authentication_after, compared, headers_after, masked
+from api.subscriptions.service import Editor, authentication_after, compared, headers_after, masked, moves
 from api.subscriptions.url_check import CheckedUrl
 from domain.wire.authentication import compared_authentication, masked_authentication
 from domain.wire.headers import OwnHeader
@@ -183,10 +183,11 @@ def _steps(editor: Editor, pairs: Sequence[Pair], checked: Sequence[CheckedUrl])
 def _step(editor: Editor, pair: Pair, checked: CheckedUrl) -> SetChange | None:
     """Return the change that brings a subscription to its entry, or None if they match already."""
     entry, row, url = pair.entry, pair.row, checked.url.url
+    moved = moves(url, row)
     stored = [] if row is None else open_headers(row.sealed_headers, editor.resources.sealer)
-    headers = headers_after(stored, entry.headers)
+    headers = headers_after(stored, entry.headers, moved=moved)
     known = None if row is None else open_authentication(row.sealed_authentication, editor.resources.sealer)
-    authentication = authentication_after(known, entry.authentication)
+    authentication = authentication_after(known, entry.authentication, moved=moved)
     wanted = {name: url if name == "url" else getattr(entry, name) for name in _SETTABLE}
     before = _UNSET if row is None else {name: getattr(row, name) for name in _SETTABLE}
     changed = {name: value for name, value in wanted.items() if value != before[name]}
@@ -200,8 +201,9 @@ def _step(editor: Editor, pair: Pair, checked: CheckedUrl) -> SetChange | None:
         return None
     body: SubscriptionCreate | SubscriptionUpdate = _create_body(entry, url)
     if row is not None:
-        given: dict[str, Any] = {**changed, "url": url} | ({"headers": entry.headers} if headers != stored else {})
-        given |= {"authentication": entry.authentication} if authentication != known else {}
+        given: dict[str, Any] = {**changed, "url": url}
+        given |= {"headers": entry.headers} if moved or headers != stored else {}
+        given |= {"authentication": entry.authentication} if moved or authentication != known else {}
         body = SubscriptionUpdate.model_construct(_fields_set=set(given), **given)
     change = PlannedChange(
         action="create" if row is None else "update",

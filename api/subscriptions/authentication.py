@@ -30,7 +30,12 @@ class CredentialText:
         return core_schema.no_info_after_validator_function(self._checked, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        masked = f" A secret, returned as {MASK}; in an update, {MASK} keeps the stored value." if self.secret else ""
+        masked = (
+            f" A secret, returned as {MASK}; in an update, {MASK} keeps the stored value, \
+unless its destination gets another origin."
+            if self.secret
+            else ""
+        )
         about = f"{self.form.capitalize()}.{masked}"
         return {"type": "string", "maxLength": self.most, "pattern": f"^{self.characters}$", "description": about}
 

@@ -88,7 +88,8 @@ _VALUE_SCHEMA = {
     "type": "string",
     "maxLength": VALUE_MOST_CHARACTERS,
     "pattern": f"^{VALUE.pattern}$",
-    "description": f"A secret, returned as {MASK}. In an update, {MASK} keeps the stored value of that name.",
+    "description": f"A secret, returned as {MASK}. In an update, {MASK} keeps the stored value of that name, "
+    "unless the URL gets another origin.",
     "examples": ["Bearer 0123456789"],
 }
 HeaderName = Annotated[str, _checked(name_problem, "header_name"), WithJsonSchema(_NAME_SCHEMA)]

@@ -22,9 +22,10 @@ from api.subscriptions.url_check import CheckedUrl
 from domain.access import Principal
 from domain.delivery.lifecycle import SubscriptionStatus
 from domain.events.catalogue import CATALOGUE
-from domain.urls.rules import UrlRefused
+from domain.urls.rules import UrlRefused, origin
 from domain.wire.authentication import (
     AUTHORIZATION,
+    SECRETS,
     AuthenticationValues,
     client_certificate,
     compared_authentication,
@@ -74,13 +75,17 @@ _PLAIN = (
 )
 """Fields that are stored as received."""
 
+ENTER_AGAIN = "enter it again, since the destination changed"
+"""Message about a stored secret that would be sent to another origin, where whoever changed the URL could read it."""
+
 
 class Prepared(NamedTuple):
-    """Secrets of new subscriptions that are not in the request: the key of a form, and those to copy for masks."""
+    """Secrets of new subscriptions that are not in the request: the key of a form, and those of `source` for masks."""
 
     secret: str | None = None
     headers: Sequence[OwnHeader] = ()
     authentication: AuthenticationValues | None = None
+    source: SubscriptionRow | None = None
 
 
 NOTHING_PREPARED = Prepared()
@@ -114,8 +119,9 @@ class Editor(StoreActions):
         prepared: Prepared = NOTHING_PREPARED,
     ) -> str | None:
         """Store a new subscription. Return its key if signing is on. Raises ValidationFailed at a limit."""
-        headers = headers_after(prepared.headers, body.given_headers or [])
-        authentication = authentication_after(prepared.authentication, body.authentication)
+        moved = moves(url, prepared.source)
+        headers = headers_after(prepared.headers, body.given_headers or [], moved=moved)
+        authentication = authentication_after(prepared.authentication, body.authentication, moved=moved)
         refuse_conflicts(url, headers, authentication)
         values = {
             "event_name": body.event_name,
@@ -153,17 +159,22 @@ class Editor(StoreActions):
         values |= {name: getattr(body, name) for name in _PLAIN if name in body.model_fields_set}
         before: dict[str, Any] = {name: getattr(row, name) for name in values}
         after = dict(values)
+        moved = moves(url, row)
         stored = headers = open_headers(row.sealed_headers, self.resources.sealer)
         if body.given_headers is not None:
-            headers = headers_after(stored, body.given_headers)
+            headers = headers_after(stored, body.given_headers, moved=moved)
             values["sealed_headers"] = seal_headers(headers, self.resources.sealer)
             before["headers"], after["headers"] = masked(stored), compared(stored, headers)
+        elif moved and stored:
+            raise invalid("headers", "destination_changed", ENTER_AGAIN)
         known = authentication = open_authentication(row.sealed_authentication, self.resources.sealer)
         if "authentication" in body.model_fields_set:
-            authentication = authentication_after(known, body.authentication)
+            authentication = authentication_after(known, body.authentication, moved=moved)
             values |= stored_authentication(authentication, self.resources.sealer)
             before["authentication"] = masked_authentication(known)
             after["authentication"] = compared_authentication(known, authentication)
+        elif moved and known is not None and known["type"] != "oauth2":
+            raise invalid("authentication", "destination_changed", ENTER_AGAIN)
         refuse_conflicts(url, headers, authentication)
         await update_subscription(connection, subscription_id, values)
         if reorders(row, body):
@@ -249,8 +260,13 @@ def reorders(row: SubscriptionRow, body: SubscriptionUpdate) -> bool:
     return any(getattr(body, name) != getattr(row, name) for name in given)
 
 
-def headers_after(stored: Sequence[OwnHeader], given: Sequence[Header]) -> list[OwnHeader]:
-    """Return the headers to store: the given values, with masks replaced by the stored values.
+def moves(url: str, stored: SubscriptionRow | None) -> bool:
+    """Return True if the URL has another origin than the stored one, so that stored secrets must not follow."""
+    return stored is not None and origin(url) != origin(stored.url)
+
+
+def headers_after(stored: Sequence[OwnHeader], given: Sequence[Header], *, moved: bool) -> list[OwnHeader]:
+    """Return the headers to store: the given values, with masks replaced by the stored values unless `moved`.
 
     If a name occurs several times, its n-th mask stands for its n-th stored value. Raises ValidationFailed.
     """
@@ -265,6 +281,8 @@ def headers_after(stored: Sequence[OwnHeader], given: Sequence[Header]) -> list[
         value = known.pop(0) if known else None
         if header.header_value != MASK:
             value = header.header_value
+        elif moved and value is not None:
+            problems.append(Problem(f"headers.{index}.headerValue", "destination_changed", ENTER_AGAIN))
         if value is not None:
             result.append(OwnHeader(header.header_name, value.strip(" ")))
         else:
@@ -276,15 +294,26 @@ def headers_after(stored: Sequence[OwnHeader], given: Sequence[Header]) -> list[
 
 
 def authentication_after(
-    stored: AuthenticationValues | None, given: Authentication | None
+    stored: AuthenticationValues | None, given: Authentication | None, *, moved: bool
 ) -> AuthenticationValues | None:
     """Return the authentication to store: the given one, with masks replaced by the stored secrets of the same type.
+
+    The mask of a secret whose destination changed is refused: the URL (`moved`), for OAuth 2 the token URL.
 
     Raises ValidationFailed.
     """
     if given is None:
         return None
-    values, missing = unmasked_authentication(given.model_dump(by_alias=True, exclude_none=True), stored)
+    sent = given.model_dump(by_alias=True, exclude_none=True)
+    if stored is not None and stored["type"] == given.type:
+        if isinstance(given, OAuth2Authentication):
+            moved = origin(given.token_url) != origin(stored["tokenUrl"])
+        kept = [name for name in sent if name in SECRETS and sent[name] == MASK] if moved else []
+        if kept:
+            raise ValidationFailed(
+                [Problem(f"authentication.{name}", "destination_changed", ENTER_AGAIN) for name in kept]
+            )
+    values, missing = unmasked_authentication(sent, stored)
     message = f"is the mask of a secret value, but there is no stored {given.type} authentication"
     problems = [Problem(f"authentication.{name}", "masked_value", message) for name in missing]
     if problems:

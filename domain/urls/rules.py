@@ -185,6 +185,13 @@ def is_listed(hostname: str, listed: Collection[str | IPv4Network | IPv6Network]
     return any(address in one for one in listed if not isinstance(one, str))
 
 
+def origin(url: str) -> tuple[str, str, int]:
+    """Return scheme, host as written, and port of a URL that `normalise_url` accepts."""
+    shape = _shape(url)
+    scheme = shape["scheme"].lower()
+    return scheme, *_split_authority(shape["authority"], _DEFAULT_PORTS[scheme])
+
+
 def address_refusal(address: Address, rules: UrlRules) -> str | None:
     """Return the reason for refusing the address ("127.0.0.1 is a loopback address (127.0.0.0/8)"), or None."""
     if isinstance(address, IPv6Address):

@@ -178,3 +178,33 @@ async def test_a_set_compares_secrets_without_showing_them(shop: Shop) -> None:
     assert removed["loses"] == ["the authentication"]
     [row] = (await shop.client.get(f"/api/{shop.store}/webhook/subscription-set")).json()["subscriptions"]
     assert row["authentication"] is None
+
+
+async def test_a_stored_secret_does_not_follow_its_destination_to_another_origin(shop: Shop) -> None:
+    other = "https://other.example.com/"
+    plain = await shop.created(authentication=BASIC)
+    assert paths(await shop.update(plain, url=other, authentication={**BASIC, "password": MASK})) == [
+        "authentication.password"
+    ]
+    assert paths(await shop.update(plain, url=other)) == ["authentication"]
+    assert (await shop.update(plain, url=other, authentication=BASIC)).status_code == 204
+    client = await shop.created(authentication=OAUTH2)
+    masked = {**OAUTH2, "clientSecret": MASK}
+    assert paths(await shop.update(client, authentication={**masked, "tokenUrl": other})) == [
+        "authentication.clientSecret"
+    ]
+    same = {**masked, "tokenUrl": f"{RECEIVER}/token"}
+    assert (await shop.update(client, url=other, authentication=same)).status_code == 204
+    assert await stored(shop, client) == {**OAUTH2, "tokenUrl": f"{RECEIVER}/token"}
+
+
+async def test_a_set_gives_secrets_again_for_another_origin(shop: Shop) -> None:
+    async def applied(url: str, password: str) -> Any:
+        authentication = {**BASIC, "password": password}
+        entry = {"eventName": "CustomerRegistered", "name": "CRM", "url": url, "authentication": authentication}
+        body = {"subscriptionSet": {"subscriptions": [{**entry, "headers": [header("A", password)]}]}}
+        return await shop.client.post(f"/api/{shop.store}/webhook/subscription-set", json=body)
+
+    await applied(RECEIVER, "1")
+    assert paths(await applied("https://other.example.com/", MASK)) == ["subscriptions.0.headers.0.headerValue"]
+    assert (await applied("https://other.example.com/", "1")).status_code == 200

@@ -10,7 +10,9 @@ import pytest
 from api.actions.draft_tests import DraftTests
 from api.errors import TooManyTests, Unavailable, ValidationFailed
 from api.subscriptions.models import SubscriptionCreate
+from api.subscriptions.service import Prepared
 from domain.delivery.timeouts import TEST_BEGINS_SECONDS
+from domain.wire.headers import OwnHeader
 from storage.subscriptions.draft_tests import DRAFT_TESTS_A_MINUTE, begin_draft_test
 from storage.subscriptions.queries import find_subscription
 from temporal.starts import ActionStarts as TemporalActs
@@ -114,6 +116,20 @@ async def test_a_webhook_being_edited_is_tried_with_its_stored_values_and_its_ow
     assert receiver.requests[-1].target == "/new"
     assert receiver.requests[-1].header("Authorization") == SECRET
     assert receiver.requests[-1].header("X-Webhook-Signature-Version") == "1"
+    other = receiver.url("/new").replace("127.0.0.1", "localhost")
+    copied = Prepared(headers=[OwnHeader("Authorization", SECRET)], source=saved)
+    sources: list[dict[str, Any]] = [{"saved": saved}, {"prepared": copied}]
+    for given in sources:
+        with pytest.raises(ValidationFailed) as refused:
+            await draft_tests(acting).send_draft(draft(other, headers=masked), **given)
+        assert [problem.code for problem in refused.value.problems] == ["destination_changed"]
+    token_url = receiver.url("/token")
+    oauth2 = {"type": "oauth2", "tokenUrl": token_url, "clientId": "shop", "clientSecret": "s3cret"}
+    tested = draft(receiver.url("/new"), headers=[], authentication=oauth2)
+    await draft_tests(acting).send_draft(tested, prepared=copied)
+    audited = "SELECT changes FROM audit WHERE store_code = :store AND action = 'draft-test' ORDER BY id"
+    *_, last = await acting.api.execute(audited, store=acting.api.store)
+    assert (last.changes["token_url"], last.changes["copy_of"]) == (token_url, subscription)
 
 
 async def test_where_it_may_not_go_it_does_not_go(acting: ActionStarts, receiver: Receiver) -> None:

@@ -2,9 +2,10 @@
 
 import pytest
 
-from tests.api.installation import Shop, header, paths
+from tests.api.installation import RECEIVER, Shop, header, paths
 
 MASK = "•••"
+ORIGIN = RECEIVER.removesuffix("/hook")
 
 
 @pytest.mark.parametrize(
@@ -100,3 +101,17 @@ async def test_a_mask_with_nothing_behind_it_is_refused(shop: Shop) -> None:
     assert paths(await shop.create(headers=masked)) == ["headers.0.headerValue"]
     subscription_id = await shop.created(headers=[header("B", "1")])
     assert paths(await shop.update(subscription_id, headers=masked)) == ["headers.0.headerValue"]
+
+
+async def test_a_stored_value_does_not_follow_the_url_to_another_origin(shop: Shop) -> None:
+    subscription_id = await shop.created(headers=[header("A", "1")])
+    for other in ("https://other.example.com/", RECEIVER.replace("https://", "https://other."), f"{ORIGIN}:8443/"):
+        for given, path in (({"headers": [header("A", MASK)]}, "headers.0.headerValue"), ({}, "headers")):
+            refused = await shop.update(subscription_id, url=other, **given)
+            assert (refused.status_code, paths(refused)) == (400, [path])
+            assert refused.json()["errors"][0]["message"] == "enter it again, since the destination changed"
+    same = await shop.update(subscription_id, url=f"{ORIGIN}:443/new", headers=[header("A", MASK)])
+    assert same.status_code == 204
+    again = await shop.update(subscription_id, url="https://other.example.com/", headers=[header("A", "2")])
+    assert again.status_code == 204
+    assert await shop.stored_headers(subscription_id) == [("A", "2")]

@@ -385,7 +385,10 @@ async def test_a_duplicate_has_the_values_of_the_headers_and_a_key_of_its_own(vi
         assert part in form
     copy = dict(re.findall(r'name="([\w.]+)" (?:type="\w+" )?value="([^"]*)"', form))
     fields = {name: value for name, value in copy.items() if name not in ("legacy", "ordered")}
-    fields |= {"eventName": "CustomerUpdated", "url": f"{RECEIVER}/other"}
+    fields |= {"eventName": "CustomerUpdated", "url": "https://other.example.com/"}
+    refused = await somebody.post(f"/admin/{shop.store}/webhooks/new", fields)
+    assert 'id="error-headers.0.headerValue">enter it again' in refused.text
+    fields["url"] = f"{RECEIVER}/other"
     made = await somebody.post(f"/admin/{shop.store}/webhooks/new", fields)
     assert made.status_code == 200, made.text
     [copied] = [one for one in (await shop.list())["items"] if one["webhookSubscriptionId"] != webhook_id]
