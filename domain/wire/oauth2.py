@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from urllib.parse import quote_plus, urlencode
@@ -82,6 +83,8 @@ def read_token(status_code: int | None, body: bytes) -> AccessToken:
         raise NoAccessTokenError("the authorization server answered with a token_type that is not Bearer")
     try:
         life = UNKNOWN_LIFE_SECONDS if seconds is None else float(seconds)  # some servers send it as a string
-    except (TypeError, ValueError):
-        raise NoAccessTokenError("the authorization server answered with an expires_in that is no number") from None
+    except (TypeError, ValueError, OverflowError):
+        life = math.nan
+    if not 0 <= life < math.inf:  # also for the NaN and Infinity that `json` reads
+        raise NoAccessTokenError("the authorization server answered with an expires_in that is no number")
     return AccessToken(token, life * LIFE_USED)

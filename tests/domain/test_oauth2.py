@@ -66,6 +66,10 @@ def test_a_token_is_used_for_most_of_its_life(fields: dict[str, Any], life: floa
         (200, answer(token_type="mac"), "answered with a token_type that is not Bearer"),
         (200, answer(token_type=None), "answered with a token_type that is not Bearer"),
         (200, answer(expires_in="soon"), "answered with an expires_in that is no number"),
+        (200, answer(expires_in=10**400), "answered with an expires_in that is no number"),
+        (200, answer(expires_in=float("nan")), "answered with an expires_in that is no number"),
+        (200, answer(expires_in="inf"), "answered with an expires_in that is no number"),
+        (200, answer(expires_in=-1), "answered with an expires_in that is no number"),
     ],
 )
 def test_another_answer_is_told_in_words(status_code: int | None, body: bytes, message: str) -> None:
