@@ -1,6 +1,8 @@
 """Authentication in requests about subscriptions."""
 
+import os
 import re
+import ssl
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -9,7 +11,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from api.body import Input
 from domain.urls.rules import URL_MAX_CHARACTERS
-from domain.wire.client_certificate import PEM_MOST_CHARACTERS
+from domain.wire.client_certificate import PEM_MOST_CHARACTERS, ClientCertificate
 from domain.wire.headers import VALUE_MOST_CHARACTERS
 from storage.access.audit import MASK
 
@@ -90,3 +92,17 @@ Authentication: TypeAlias = Annotated[
 
 SHOWN = f"Type and fields as given, secrets as {MASK}; null: none."
 """Description of the authentication in responses."""
+
+
+def tls_refusal(pair: ClientCertificate) -> str | None:
+    """Return the reason for which the TLS of deliveries refuses a client certificate, or None. It takes some ms."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    descriptor = os.memfd_create("pem")  # in memory, because the ssl module reads files only
+    try:
+        os.write(descriptor, f"{pair.private_key}\n{pair.certificate}".encode())
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password="")  # not to ask at the terminal for one
+    except ssl.SSLError as error:
+        return (error.reason or "unknown").lower().replace("_", " ")
+    finally:
+        os.close(descriptor)
+    return None

@@ -16,7 +16,7 @@ from api.errors import Conflict, Problem, ValidationFailed, existing, invalid
 from api.idempotency import created_before
 from api.resources import Resources
 from api.store_actions import StoreActions
-from api.subscriptions.authentication import Authentication, OAuth2Authentication
+from api.subscriptions.authentication import Authentication, OAuth2Authentication, tls_refusal
 from api.subscriptions.models import Header, MaskedHeader, SubscriptionCreate, SubscriptionDetails, SubscriptionUpdate
 from api.subscriptions.url_check import CheckedUrl
 from domain.access import Principal
@@ -33,7 +33,7 @@ from domain.wire.authentication import (
     sends_authorization,
     unmasked_authentication,
 )
-from domain.wire.client_certificate import ClientCertificateRefused, expiry_of
+from domain.wire.client_certificate import ClientCertificateRefused, validity_of
 from domain.wire.headers import HEADERS_MOST, OwnHeader
 from settings import Settings
 from storage.access.audit import MASK, changed
@@ -321,18 +321,22 @@ def authentication_after(
     certificate = client_certificate(values)
     if certificate is not None and certificate != client_certificate(stored):
         try:
-            expires_at = expiry_of(certificate)
+            begins_at, ends_at = validity_of(certificate)
         except ClientCertificateRefused as refused:
             raise invalid(f"authentication.{refused.name}", "certificate", str(refused)) from None
-        if expires_at <= datetime.now(UTC):
-            raise invalid("authentication.certificate", "expired", f"has expired, at {expires_at.isoformat()}")
+        if ends_at <= datetime.now(UTC):
+            raise invalid("authentication.certificate", "expired", f"has expired, at {ends_at.isoformat()}")
+        if begins_at > datetime.now(UTC):
+            raise invalid("authentication.certificate", "not_yet_valid", f"is valid from {begins_at.isoformat()} only")
+        if reason := tls_refusal(certificate):
+            raise invalid("authentication.certificate", "certificate", f"cannot be used for TLS: {reason}")
     return values
 
 
 def stored_authentication(authentication: AuthenticationValues | None, sealer: Sealer) -> dict[str, Any]:
     """Return the columns of an authentication."""
     certificate = client_certificate(authentication)
-    expires_at = None if certificate is None else expiry_of(certificate)
+    expires_at = None if certificate is None else validity_of(certificate)[1]
     return {"sealed_authentication": seal_authentication(authentication, sealer), "certificate_expires_at": expires_at}
 
 

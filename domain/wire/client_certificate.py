@@ -4,11 +4,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
 
 PEM_MOST_CHARACTERS = 16_384
-"""Maximum length of a certificate with its chain, or of a key: eight certificates, or the largest RSA key."""
+"""Maximum length of a certificate with its chain, or of a key: eight certificates."""
+
+RSA_MOST_BITS = 4096
+"""Maximum length of an RSA key: the time for a signature grows with its cube, and each handshake has one."""
 
 EXPIRES_SOON_DAYS = 30
 """Days before the expiry of a certificate from which its operator is told, weekly: enough to have one issued."""
@@ -30,19 +34,24 @@ class ClientCertificateRefused(ValueError):  # noqa: N818 - reads as what happen
         self.name = name
 
 
-def expiry_of(pair: ClientCertificate) -> datetime:
-    """Return the instant at which the first of the certificates expires. Raises ClientCertificateRefused."""
+def validity_of(pair: ClientCertificate) -> tuple[datetime, datetime]:
+    """Return the first and the last instant at which all of the certificates are valid. Raises
+    ClientCertificateRefused."""
     try:
         chain = load_pem_x509_certificates(pair.certificate.encode())
-        expires_at, certified = min(one.not_valid_after_utc for one in chain), chain[0].public_key()
+        begins_at = max(one.not_valid_before_utc for one in chain)
+        ends_at, certified = min(one.not_valid_after_utc for one in chain), chain[0].public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ClientCertificateRefused("certificate", "is no certificate in PEM") from error
     try:
-        key = load_pem_private_key(pair.private_key.encode(), password=None)
+        # Validating an RSA key takes 0.1 s to minutes, and would say no more than the comparison with the certificate.
+        key = load_pem_private_key(pair.private_key.encode(), password=None, unsafe_skip_rsa_key_validation=True)
     except TypeError as error:
         raise ClientCertificateRefused("privateKey", "is encrypted: remove its passphrase") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ClientCertificateRefused("privateKey", "is no private key in PEM") from error
+    if isinstance(key, RSAPrivateKey) and key.key_size > RSA_MOST_BITS:
+        raise ClientCertificateRefused("privateKey", f"is an RSA key of more than {RSA_MOST_BITS} bits")
     if key.public_key() != certified:
         raise ClientCertificateRefused("privateKey", "is not the key of the (first) certificate")
-    return expires_at
+    return begins_at, ends_at

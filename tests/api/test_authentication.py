@@ -4,9 +4,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
+    NoEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
@@ -29,6 +33,20 @@ OAUTH2 = {
 
 def mtls(certificate: str, key: str) -> dict[str, str]:
     return {"type": "mtls", "certificate": certificate, "privateKey": key}
+
+
+def self_signed(bits: int) -> tuple[str, str]:
+    """A certificate of an RSA key, and the key. The numbers of a long key are made up, which saves its generation."""
+    key = rsa.generate_private_key(65537, 2048 if bits > 2048 else bits)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "shop.example.com")])
+    began, ends = datetime.now(UTC) - timedelta(days=1), datetime.now(UTC) + timedelta(days=90)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, began, ends)
+    certificate = builder.sign(key, SHA256()).public_bytes(Encoding.PEM).decode()
+    if bits > 2048:
+        p, q = (1 << bits // 2) - 1, (1 << bits // 2) - 3
+        numbers = rsa.RSAPrivateNumbers(p, q, 3, 3, 3, 3, rsa.RSAPublicNumbers(65537, p * q))
+        key = numbers.private_key(unsafe_skip_rsa_key_validation=True)
+    return certificate, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +144,9 @@ async def test_a_client_certificate_that_cannot_be_used_is_refused(shop: Shop, a
     form = (Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"s3cret"))
     encrypted = private.private_bytes(*form).decode()
     expired = authority.client_pems("shop.example.com", not_after=datetime(2020, 1, 1, tzinfo=UTC))
+    early = authority.client_pems(
+        "shop.example.com", not_before=datetime(2100, 1, 1, tzinfo=UTC), not_after=datetime(2101, 1, 1, tzinfo=UTC)
+    )
     _, another = authority.client_pems("shop.example.com")
     for given, path, message in (
         (mtls(key, key), "certificate", "is no certificate in PEM"),
@@ -133,6 +154,9 @@ async def test_a_client_certificate_that_cannot_be_used_is_refused(shop: Shop, a
         (mtls(certificate, encrypted), "privateKey", "is encrypted: remove its passphrase"),
         (mtls(certificate, another), "privateKey", "is not the key of the (first) certificate"),
         (mtls(*expired), "certificate", "has expired, at 2020-01-01T00:00:00+00:00"),
+        (mtls(*early), "certificate", "is valid from 2100-01-01T00:00:00+00:00 only"),
+        (mtls(*self_signed(1024)), "certificate", "cannot be used for TLS: ee key too small"),
+        (mtls(*self_signed(16_000)), "privateKey", "is an RSA key of more than 4096 bits"),
         (mtls("x" * 16_385, key), "certificate", "must be text in PEM, at most 16384 characters"),
     ):
         response = await shop.create(authentication=given)
