@@ -38,6 +38,7 @@ TOKEN_SECONDS = 5.0
 """Maximum time for an access token. The rest of the attempt's time is for its request."""
 
 NEW_TOKEN = "sent again with a new access token after a 401"  # noqa: S105 - a note
+NO_NEW_TOKEN = "no new access token after the 401"  # noqa: S105 - a note
 
 # The machine has run out of a resource, which is no fault of the receiver.
 _OUR_OWN_ERRNO = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
@@ -237,10 +238,10 @@ class Sender(AbstractAsyncContextManager["Sender"]):
             with self._deadlines[seconds].limit():
                 client = request.oauth2
                 if client is not None:
-                    request = await self._authorized(request, client)
+                    request = _with_token(request, await self._tokens.get(client))
                 await self._exchange(request, response)
-                if client is not None and response.status_code == UNAUTHORIZED:
-                    request = await self._authorized(request, client)
+                if response.status_code == UNAUTHORIZED and (token := await self._another_token(request, response)):
+                    request = _with_token(request, token)
                     response = Response(self._settings.read_limit_bytes)
                     try:
                         await self._exchange(request, response)
@@ -272,10 +273,16 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         note = f"Odd: {', '.join(response.notes)}" if response.notes else ""
         return SendResult(status, failure, retry_after, location, excerpt, detail, duration_ms, note, control)
 
-    async def _authorized(self, request: OutgoingRequest, client: OAuth2Client) -> OutgoingRequest:
-        """Return the request with an access token, another than it has."""
-        token = await self._tokens.get(client, refused=request.token)
-        return replace(request, token=token, redact=(*request.redact, token))
+    async def _another_token(self, request: OutgoingRequest, response: Response) -> str | None:
+        """Return a token for another try after the 401 `response`, or None if it is the answer."""
+        if request.oauth2 is None or response.control is not None:
+            return None
+        try:
+            return await self._tokens.another(request.oauth2, request.token)
+        except Exception as error:  # The receiver has answered, so its answer stands.
+            why = text_excerpt(detail_of(error).encode("utf-8", "replace"), _DETAIL_BYTES, request.redact)
+            response.notes[f"{NO_NEW_TOKEN} ({why})"] = None
+            return None
 
     async def _fetch_token(self, client: OAuth2Client) -> AccessToken:
         response = Response(self._settings.read_limit_bytes)
@@ -340,6 +347,10 @@ class Sender(AbstractAsyncContextManager["Sender"]):
             fields.append((b"Accept", b"*/*"))
         fields.append((b"Content-Length", b"%d" % len(request.body)))
         await exchange_over(transport, target, fields, request.body, response, request.certificate)
+
+
+def _with_token(request: OutgoingRequest, token: str) -> OutgoingRequest:
+    return replace(request, token=token, redact=(*request.redact, token))
 
 
 def failure_of(error: BaseException) -> FailureKind:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from domain.delivery.failure_kinds import FailureKind
+from domain.delivery.verdict import CONTROL_HEADER, DeliveryControl
 from domain.wire.oauth2 import OAuth2Client
-from sending.http.client import NEW_TOKEN, Sender
+from sending.http.client import NEW_TOKEN, NO_NEW_TOKEN, Sender
 from tests.authorization_server import AuthorizationServer
 from tests.receiver import Receiver, hang, status
 from tests.sending.http.sending import STRICT, local_sender, request_to
@@ -80,6 +81,42 @@ async def test_a_second_401_is_the_answer_and_shows_no_token(
     result = await sender.send(request_to(receiver.url(), oauth2=client_of(server)))
     assert (result.status_code, result.failure, len(receiver.requests), len(server.granted)) == (401, None, 2, 2)
     assert result.excerpt == "not valid: •••"
+
+
+async def test_a_receiver_that_always_answers_401_leaves_the_token_to_the_others(
+    server: AuthorizationServer, sender: Sender, receiver: Receiver
+) -> None:
+    receiver.otherwise = status(401)
+    refused = request_to(receiver.url(), oauth2=client_of(server))
+    notes = [(await sender.send(refused)).note for _ in range(3)]
+    assert notes == [f"Odd: {NEW_TOKEN}", "", ""]
+    assert (len(server.granted), len(receiver.requests)) == (2, 4)
+    receiver.otherwise = server.protects(status(200))
+    assert (await sender.send(refused)).status_code == 200
+    assert len(server.granted) == 2
+
+
+async def test_a_401_is_the_answer_if_no_other_token_is_granted(
+    server: AuthorizationServer, sender: Sender, receiver: Receiver
+) -> None:
+    receiver.otherwise = status(200)
+    request = request_to(receiver.url(), redact=(SECRET,), oauth2=client_of(server))
+    assert (await sender.send(request)).status_code == 200
+    server.socket.otherwise = status(400, body=b'{"error":"s3cret & %"}')
+    receiver.script(status(401))
+    result = await sender.send(request)
+    assert (result.status_code, result.failure) == (401, None)
+    assert result.note == f"Odd: {NO_NEW_TOKEN} (the authorization server answered 400, •••)"
+    assert (await sender.send(request)).status_code == 200  # with the token that it had
+
+
+async def test_a_401_that_tells_what_to_do_is_the_answer(
+    server: AuthorizationServer, sender: Sender, receiver: Receiver
+) -> None:
+    receiver.otherwise = status(401, headers=((CONTROL_HEADER, DeliveryControl.ABORT_MESSAGE.value),))
+    result = await sender.send(request_to(receiver.url(), oauth2=client_of(server)))
+    assert (result.status_code, result.control, result.note) == (401, DeliveryControl.ABORT_MESSAGE, "")
+    assert (len(receiver.requests), len(server.granted)) == (1, 1)
 
 
 async def test_each_client_has_tokens_of_its_own(
