@@ -25,7 +25,7 @@ MAIL_FOR_HOURS = 24
 """Maximum age of a notice that is mailed. Mail that was just switched on should report current events only."""
 
 CERTIFICATES_AGAIN_DAYS = 7
-"""Interval of the notices about a client certificate that expires soon or has expired."""
+"""Interval of the notices about a client certificate that expires soon; daily once fewer days are left."""
 
 KEPT_FOR = timedelta(days=30)
 """Lifetime of a notice; the audit and the deliveries themselves are retained for longer."""
@@ -73,13 +73,16 @@ ON CONFLICT (subscription_id, kind, minute) DO UPDATE SET count = notice.count +
 
 # Skipping the rows that another worker has locked: both would note the same certificates.
 _CERTIFICATES = text(f"""
-SELECT id, to_char(certificate_expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day FROM subscription
+SELECT id, day FROM subscription,
+    to_char(certificate_expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day,
+    make_interval(days => {CERTIFICATES_AGAIN_DAYS}) AS week
 WHERE deleted_at IS NULL AND status <> '{SubscriptionStatus.DISABLED}'
     AND certificate_expires_at < clock_timestamp() + interval '{EXPIRES_SOON_DAYS} days'
     AND NOT EXISTS (SELECT FROM notice WHERE notice.subscription_id = subscription.id
         AND notice.kind = '{NoticeKind.CERTIFICATE_EXPIRING}'
-        AND notice.minute > clock_timestamp() - interval '{CERTIFICATES_AGAIN_DAYS} days')
-ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+        AND day = ANY(notice.reasons) AND notice.minute > clock_timestamp()
+            - CASE WHEN certificate_expires_at < clock_timestamp() + week THEN interval '1 day' ELSE week END)
+ORDER BY id FOR NO KEY UPDATE OF subscription SKIP LOCKED
 """)
 
 _MAIL_DUE_NOW = f"mail_due_at <= clock_timestamp() AND minute > clock_timestamp() - interval '{MAIL_FOR_HOURS} hours'"
@@ -133,7 +136,7 @@ async def note(connection: AsyncConnection, occurrences: Iterable[Occurrence]) -
 
 
 async def note_expiring_certificates(connection: AsyncConnection) -> None:
-    """Add a notice for each client certificate that expires soon, unless there was one lately."""
+    """Add a notice for each client certificate that expires soon, unless there was one about its expiry lately."""
     rows = await connection.execute(_CERTIFICATES)
     await note(connection, [Occurrence(row.id, NoticeKind.CERTIFICATE_EXPIRING, row.day) for row in rows])
 

@@ -242,30 +242,55 @@ async def test_old_notices_are_forgotten(ground: Ground, subscription_id: UUID) 
         assert await forget_notices(connection) == 1
 
 
-async def test_a_certificate_that_expires_soon_is_noted_once_a_week_until_it_is_replaced(
+async def test_a_certificate_that_expires_soon_is_noted_weekly_and_in_the_last_week_daily(
     ground: Ground, subscription_id: UUID
 ) -> None:
-    async def look(days: int) -> int:
-        """The number of notices, once the certificate expires in so many days."""
+    async def expires(days: int) -> None:
         await ground.execute(
             "UPDATE subscription SET certificate_expires_at = clock_timestamp() + make_interval(days => :days)",
             days=days,
         )
+
+    async def days_pass(days: int) -> None:
+        """Make certificate and notices so many days older."""
+        gone = f"interval '{days} days'"
+        await ground.execute(f"UPDATE subscription SET certificate_expires_at = certificate_expires_at - {gone}")
+        await ground.execute(
+            f"UPDATE notice SET minute = minute - {gone}, reasons = ARRAY(SELECT"
+            f" to_char(CAST(one AS date) - {gone}, 'YYYY-MM-DD') FROM unnest(reasons) AS one)"
+        )
+
+    async def look() -> int:
+        """The number of notices after a look at the certificates."""
         async with ground.database.transaction() as connection:
             await note_expiring_certificates(connection)
-        counted: int = await ground.scalar("SELECT count(*) FROM notice")
+        counted: int = await ground.scalar("SELECT coalesce(sum(count), 0) FROM notice")
         return counted
 
-    assert [await look(31), await look(29), await look(28)] == [0, 1, 1]
+    await expires(31)
+    assert await look() == 0
+    await days_pass(2)
+    assert [await look(), await look()] == [1, 1]
     [notice] = await ground.execute("SELECT kind, reasons, count, due_at FROM notice")
-    expiry = await ground.scalar("SELECT certificate_expires_at + interval '1 day' FROM subscription")
+    expiry = await ground.scalar("SELECT certificate_expires_at FROM subscription")
     assert (notice.kind, notice.count) == ("subscription.certificate_expiring", 1)
     assert notice.reasons == [expiry.astimezone(UTC).strftime("%Y-%m-%d")]
     assert notice.due_at is not None
-    await ground.execute("UPDATE notice SET minute = minute - interval '8 days'")
-    assert [await look(21), await look(21)] == [2, 2]
-    await ground.execute("UPDATE notice SET minute = minute - interval '8 days'")
-    assert [await look(-1), await look(400)] == [3, 3]
+    await days_pass(6)
+    assert await look() == 1
+    await days_pass(2)
+    assert [await look(), await look()] == [2, 2]
+    await days_pass(15)
+    assert await look() == 3
+    await days_pass(2)
+    assert await look() == 4
+    await expires(3)  # replaced by one that expires soon, too
+    assert [await look(), await look()] == [5, 5]
+    await days_pass(4)
+    assert await look() == 6
+    await expires(400)
+    assert await look() == 6
+    await expires(-1)
     await ground.edit(subscription_id, status="disabled")
-    await ground.execute("UPDATE notice SET minute = minute - interval '8 days'")
-    assert await look(-1) == 3
+    await days_pass(2)
+    assert await look() == 6
