@@ -48,7 +48,7 @@ SENT_AGAIN_SECONDS = 1.0
 later may have worked on the request."""
 
 SENT_AGAIN = "sent again, because an idle connection was closed without a response"
-CONTEXTS_MAX = 256
+CONTEXTS_MAX = 64
 """Maximum number of client certificates with a TLS context in memory, each of which has the trusted authorities."""
 
 _Peer = tuple[str, str, int, EgressProxy | None, ClientCertificate | None]
