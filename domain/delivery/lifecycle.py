@@ -75,8 +75,11 @@ ENDED_UNSENT = (DeliveryStatus.EXHAUSTED, DeliveryStatus.CANCELLED)
 
 TERMINAL = (DeliveryStatus.DELIVERED, *ENDED_UNSENT)
 
-_WORDS = ("waiting", "held", "delivered", "gave up", "cancelled")
-STATUS_WORDS: Mapping[str, str] = dict(zip(DeliveryStatus, _WORDS, strict=True))
+STATUS_WORDS: Mapping[str, str] = {
+    **{status: status.value for status in DeliveryStatus},
+    DeliveryStatus.PENDING: "waiting",
+    DeliveryStatus.EXHAUSTED: "gave up",
+}
 """Statuses in the words of panel, command line and pages; the API has the names above."""
 
 UNCHANGED = "unchanged"
