@@ -280,14 +280,17 @@ async def test_a_lease_of_its_own_with_nothing_under_way_does_not_hold_a_worker_
         assert await numbers(bench, orphan.message_id) == [(1, None, "interrupted"), (2, 200, None)]
 
 
+@pytest.mark.parametrize("lapsed", [False, True])
 async def test_what_another_execution_took_for_lost_between_match_and_attempt_is_not_sent_again(
-    bench: Workbench, receiver: Receiver
+    bench: Workbench, receiver: Receiver, lapsed: bool
 ) -> None:
     await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
     event_ids = await bench.emit("CustomerUpdated", "{}")
     async with bench.database.transaction() as connection:
         keys = [(ref.store_code, UUID(ref.event_id)) for ref in await bench.refs(event_ids)]
         [matched] = await match(connection, keys, worker_id=bench.worker_id, may_begin=lambda _: True)
+    if lapsed:
+        await bench.execute("UPDATE attempt SET started_at = started_at - interval '1 day'")
     assert (await bench.attempt_events(event_ids)).delivered == 1
     with pytest.raises(AttemptTakenError):
         await bench.dispatcher.begin(matched, "automatic")

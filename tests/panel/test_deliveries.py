@@ -254,7 +254,7 @@ class TestOne:
         assert "Delivered at 2026-01-03 01:45:00: the receiver" in await shown(viewer, log(shop, f"/{made}"))
         failed = {"status": "exhausted", "reason": f"`{SCRIPT}`", "ended_at": ended}
         text = await shown(viewer, log(shop, f"/{await add_delivery(shop, webhook, **failed)}"))
-        assert f"It ended at 2026-01-03 01:45:00 as exhausted: <code>{ESCAPED}</code>." in text
+        assert f"Ended at 2026-01-03 01:45:00 without success: <code>{ESCAPED}</code>." in text
         assert "Redeliver, or recover the time." in text
         assert SCRIPT not in text
 
