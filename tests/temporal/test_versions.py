@@ -61,7 +61,8 @@ async def current_build(client: Client, task_queue: str) -> str | None:
         try:
             routing.append(await routing_of(client, deployment_version(task_queue, "")))
         except RPCError as error:
-            if error.status is not RPCStatusCode.INTERNAL:  # which says that it is busy with the deployment
+            # Temporal is busy with the deployment.
+            if error.status not in (RPCStatusCode.INTERNAL, RPCStatusCode.RESOURCE_EXHAUSTED):
                 raise
         return bool(routing)
 
