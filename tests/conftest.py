@@ -12,6 +12,7 @@ from temporalio.testing import WorkflowEnvironment
 from xdist.remote import Producer
 
 from storage.database import Database
+from tests.chaos import isolation
 from tests.databases import cloned_database, migrated_template, server_url, sqlalchemy_url
 from tests.ground import Ground
 from tests.postgres_server import TestServer
@@ -164,6 +165,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _is_left_out(config: pytest.Config, item: pytest.Item) -> bool:
     if item.get_closest_marker("root") is not None and os.geteuid() != 0:
+        return True
+    if item.get_closest_marker("namespaces") is not None and ("CI" in os.environ or isolation.missing() is not None):
         return True
     return config.option.no_servers and needs_servers(item)
 

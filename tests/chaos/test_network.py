@@ -13,7 +13,7 @@ from subprocess import DEVNULL, PIPE
 import pytest
 
 from local.processes import launch
-from tests.chaos.isolation import missing, unshared
+from tests.chaos.isolation import unshared
 from tests.chaos.network import DELAY_SECONDS, LOOPBACK, Network, Place
 from tests.house import ROOT
 
@@ -67,8 +67,7 @@ with socket.socket(type=socket.SOCK_DGRAM) as datagrams:
 
 
 @pytest.mark.usefixtures("programs")
-@pytest.mark.skipif(missing() is not None, reason=str(missing()))
-@pytest.mark.skipif("CI" in os.environ, reason="a CI gives no network namespaces, and must not be asked for them")
+@pytest.mark.namespaces
 def test_cuts_losses_delays_and_resets_meet_whom_they_are_meant_for() -> None:
     command = unshared("tests.chaos.test_network", [])
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
