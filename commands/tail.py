@@ -1,11 +1,12 @@
 """`loyalty-webhooks tail`: show deliveries as they happen."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
 import typer
@@ -15,7 +16,7 @@ from rich.text import Text
 from commands.emit import known_event
 from commands.target import Target, with_target
 from commands.terminal import json_wanted, show_json
-from domain.delivery.lifecycle import OPEN, STATUS_WORDS, DeliveryStatus
+from domain.delivery.lifecycle import ENDED_UNSENT, OPEN, STATUS_WORDS, DeliveryStatus
 from domain.wire.excerpts import printable
 
 POLL_SECONDS = 1.0
@@ -23,12 +24,14 @@ POLL_SECONDS = 1.0
 PAGE_ITEMS = 50
 """Maximum page size of the API."""
 
-MOST_WATCHED = 500
-"""Maximum number of open deliveries to watch for their outcome, the newest ones."""
+WATCHED = ((OPEN, 10), (ENDED_UNSENT, 1))
+"""Statuses of deliveries to look at again, the newest ones, and for how many pages: open ones for their outcome, those
+that ended without success for a redelivery or a recovery."""
 
 OVERLAP = timedelta(seconds=2)
 """Time before the newest delivery to read again, since transactions do not commit in the order of their times."""
 
+Page: TypeAlias = Callable[..., dict[str, Any]]
 START = datetime(1970, 1, 1, tzinfo=UTC)
 STYLES = {DeliveryStatus.DELIVERED: "green", DeliveryStatus.EXHAUSTED: "bold red"}
 
@@ -47,7 +50,8 @@ def tail(
 ) -> None:
     """Show deliveries as they happen: a line for each outcome of an attempt and each change of status. Ctrl-C ends.
 
-    Follows new deliveries and the newest 500 open ones. A delivery that had ended and is sent again is not shown.
+    Follows new deliveries, the newest 500 open ones, recovered ones included, and the newest 50 that gave up or were
+    cancelled, for a redelivery.
 
     For failures alone, as JSON for a program: `loyalty-webhooks tail --status exhausted --status held --json`.
     """
@@ -64,33 +68,51 @@ def tail(
                 _show(delivery)
 
 
-def _changes(page: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _changes(page: Page) -> Iterator[dict[str, Any]]:
     """Yield for ever each delivery that is new or has changed, oldest first."""
-    known = [*_listed(page, {"status[in]": ",".join(OPEN)}, MOST_WATCHED // PAGE_ITEMS), *_listed(page, {}, 1)]
-    seen = {one["messageId"]: one for one in known}
+    watched, hidden_before = _watched(page)
+    seen = watched | _by_id(_listed(page, {}, 1))
     typer.echo("Waiting for deliveries. Ctrl-C ends.", err=True)
     while True:
         time.sleep(POLL_SECONDS)
         newest = max(map(_created, seen.values()), default=START)
-        is_open = sorted((one for one in seen.values() if one["status"] in OPEN), key=_created)
-        watched = [one["messageId"] for one in is_open[-MOST_WATCHED:]]
-        recent = {key: one for key, one in seen.items() if _created(one) > newest - 2 * OVERLAP}
-        seen = recent | {key: seen[key] for key in watched}
-        found: list[dict[str, Any]] = []
+        found: dict[str, dict[str, Any]] = {}
+        hidden = hidden_before
         with suppress(typer.Exit):  # without an answer, whose reason is printed: the API may come back
-            for first in range(0, len(watched), PAGE_ITEMS):
-                found += page(**{"messageId[in]": ",".join(watched[first : first + PAGE_ITEMS])})["items"]
-            found += _listed(page, {"createdAt[gte]": (newest - OVERLAP).isoformat()})
-        for one in sorted(found, key=_created):
-            before = seen.get(one["messageId"], {"status": DeliveryStatus.PENDING, "attempts": 0})
-            seen[one["messageId"]] = one
+            now, hidden_before = _watched(page)
+            gone = [key for key in watched if key not in now]
+            for first in range(0, len(gone), PAGE_ITEMS):
+                found |= _by_id(page(**{"messageId[in]": ",".join(gone[first : first + PAGE_ITEMS])})["items"])
+            found |= now | _by_id(_listed(page, {"createdAt[gte]": (newest - OVERLAP).isoformat()}))
+            watched = now
+        known = seen
+        recent = {key: one for key, one in seen.items() if _created(one) > newest - 2 * OVERLAP}
+        seen = recent | watched | found
+        for key, one in sorted(found.items(), key=lambda item: _created(item[1])):
+            if key not in known and _created(one) < hidden[one["status"]]:
+                continue  # Not new: it was beyond the last page, until a newer one changed.
+            before = known.get(key, {"status": DeliveryStatus.PENDING, "attempts": 0})
             if (before["status"], before["attempts"]) != (one["status"], one["attempts"]):
                 yield one
 
 
-def _listed(
-    page: Callable[..., dict[str, Any]], query: dict[str, str], most_pages: int | None = None
-) -> list[dict[str, Any]]:
+def _watched(page: Page) -> tuple[dict[str, dict[str, Any]], Mapping[str, datetime]]:
+    """Return the deliveries to look at again, and for each status the instant before which some may be missing."""
+    found: dict[str, dict[str, Any]] = {}
+    hidden_before: dict[str, datetime] = defaultdict(lambda: START)
+    for statuses, pages in WATCHED:
+        listed = _listed(page, {"status[in]": ",".join(statuses)}, pages)
+        if len(listed) == pages * PAGE_ITEMS:
+            hidden_before |= dict.fromkeys(statuses, _created(listed[-1]))
+        found |= _by_id(listed)
+    return found, hidden_before
+
+
+def _by_id(deliveries: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {one["messageId"]: one for one in deliveries}
+
+
+def _listed(page: Page, query: dict[str, str], most_pages: int | None = None) -> list[dict[str, Any]]:
     """Return the deliveries of the first pages, the newest, or of all."""
     found: list[dict[str, Any]] = []
     for number in count(1):

@@ -83,6 +83,32 @@ async def test_each_outcome_is_a_line_as_it_happens_filtered(ground: Ground, cle
         assert (process.returncode, output, errors) == (0, b"", b"")
 
 
+async def test_a_delivery_that_had_ended_is_shown_when_it_is_sent_again(
+    ground: Ground, cleared_url: str, tmp_path: Path
+) -> None:
+    # The oldest is not on the watched page until another one leaves it.
+    hidden, *_, redelivered, recovered = [
+        await delivery(ground, "CustomerUpdated", "exhausted", 1) for _ in range(PAGE_ITEMS + 1)
+    ]
+    async with (
+        installation(cleared_url) as installed,
+        serving(installed.app) as root,
+        tailing(tmp_path, root, installed.admin_key) as process,
+    ):
+        assert process.stderr is not None
+        assert b"Ctrl-C" in await process.stderr.readline()
+        await ground.execute("UPDATE delivery SET attempts = 2 WHERE message_id = :id", id=redelivered)
+        assert (await next_one(process, redelivered))["attempts"] == 2
+        await ground.execute("UPDATE delivery SET status = 'held' WHERE message_id = :id", id=recovered)
+        assert (await next_one(process, recovered))["status"] == "held"
+        await ground.execute(
+            "UPDATE delivery SET status = 'delivered', attempts = 2 WHERE message_id = :id", id=recovered
+        )
+        assert (await next_one(process, recovered))["status"] == "delivered"
+        await ground.execute("UPDATE delivery SET attempts = 3 WHERE message_id = :id", id=hidden)
+        assert (await next_one(process, hidden))["attempts"] == 3
+
+
 @pytest.mark.parametrize("command", [("tail", "--event", "CustomerUpdatd"), ("emit", "CustomerUpdatd", "--sample")])
 async def test_a_misspelt_event_is_answered_with_the_nearest_name(tmp_path: Path, command: tuple[str, ...]) -> None:
     environment = {"LOYALTY_WEBHOOKS_API": "http://127.0.0.1:9", "LOYALTY_WEBHOOKS_KEY": "k"}
