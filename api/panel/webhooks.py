@@ -43,7 +43,7 @@ from api.panel.texts import TEXTS, t
 from api.subscriptions.models import NAME_MOST, SubscriptionCreate, SubscriptionUpdate
 from api.subscriptions.service import Editor, Prepared, checked_details_of, create_once, details_of
 from domain.access import Scope
-from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
+from domain.delivery.failure_kinds import EXPLANATIONS, FailureExplanation, FailureKind
 from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.events.catalogue import CATALOGUE
 from domain.urls.rules import UrlRefused
@@ -72,6 +72,7 @@ from storage.subscriptions.queries import (
     subscription_page,
     subscriptions_with_header,
 )
+from storage.subscriptions.tables import DraftTest
 
 TEST_MARGIN_SECONDS = 5.0
 """Wait for a saved webhook's test beyond the timeout of its request. A longer test is shown as under way."""
@@ -109,6 +110,15 @@ class SavedTest(NamedTuple):
 
     delivery: DeliveryRow
     attempt: AttemptRow | None
+
+
+class TestOfDraft(NamedTuple):
+    """Test of a form's event: its result, with an explanation of a failure, or why none was sent."""
+
+    event_name: str
+    result: DraftTest | None = None
+    why: FailureExplanation | None = None
+    refused: ApiError | None = None
 
 
 @dataclass(frozen=True)
@@ -246,18 +256,30 @@ async def checked(page: Page) -> Response:
 
 @pages.post("/{storeCode}/webhooks/draft-test", Scope.SUBSCRIPTION_WRITE)
 async def draft_tested(page: Page) -> Response:
-    """Send a test of the form's first event, and return request and response for the form's script. Saves nothing."""
+    """Send a test of each of the form's events, and return requests and responses for its script. Saves nothing."""
     sent = read_webhook(page.form, page.zone)
     saved_id = page.form.text("webhookSubscriptionId")
     stored = await page.found(find_subscription, parse_id(saved_id)) if saved_id else None
     try:
-        body = sent.created()[0]
-        result = await page.actions(DraftTests).send_draft(body, stored, await _prepared(page))
+        bodies, prepared = sent.created(), await _prepared(page)
+        tests = await asyncio.gather(*(_draft_tested(page, body, stored, prepared) for body in bodies))
+        if all(refusals := [one.refused for one in tests]) and refusals[0]:
+            raise refusals[0]
     except (ValidationFailed, TooManyTests, Unavailable) as error:
         page.refused(sent.placed(error))
         return JSONResponse({"errors": page.errors})
+    return page.render("webhooks/draft_test.html", method="POST", url=bodies[0].url, tests=tests)
+
+
+async def _draft_tested(
+    page: Page, body: SubscriptionCreate, stored: SubscriptionRow | None, prepared: Prepared
+) -> TestOfDraft:
+    try:
+        result = await page.actions(DraftTests).send_draft(body, stored, prepared)
+    except (TooManyTests, Unavailable) as refusal:
+        return TestOfDraft(body.event_name, refused=refusal)
     why = EXPLANATIONS[FailureKind(result.failure)] if result.failure else None
-    return page.render("webhooks/draft_test.html", method="POST", url=body.url, result=result, why=why)
+    return TestOfDraft(body.event_name, result, why)
 
 
 @pages.post("/{storeCode}/webhooks/chosen", Scope.SUBSCRIPTION_WRITE)

@@ -1,14 +1,16 @@
 """Fixtures of the panel's tests."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.api.conftest import installed, shared_database, shop
-from tests.api.installation import Installation, Shop
+from tests.api.acting import ActionStarts
+from tests.api.conftest import acting, acting_installed, installed, shared_database, shop
+from tests.api.installation import Installation, Names, Shop
 from tests.panel.visitor import Visitor, visitor
 
-__all__ = ["installed", "shared_database", "shop"]
+__all__ = ["acting", "acting_installed", "installed", "shared_database", "shop"]
 
 Visit = Callable[..., Awaitable[Visitor]]
 
@@ -21,3 +23,11 @@ async def visit(installed: Installation, shop: Shop) -> Visit:
         return await visitor(installed, role, stores or (shop.store,))
 
     return logged_in
+
+
+@pytest.fixture
+async def editor(acting: ActionStarts) -> AsyncIterator[Visitor]:
+    """An editor at the panel of an installation with a worker."""
+    async with AsyncExitStack() as closing:
+        installed = Installation(acting.api.app, acting.api.database, Names(), closing)
+        yield await visitor(installed, "editor", (acting.api.store,))

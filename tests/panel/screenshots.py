@@ -147,7 +147,7 @@ class Photographer:
         await page.get_by_label("Header value").fill("7")
         await page.get_by_role("button", name="Generate key").click()
         await page.get_by_role("button", name="Send test").click()
-        await page.get_by_role("heading", name="Delivered").wait_for()
+        await page.get_by_role("heading", name="CustomerRegistered: Delivered").wait_for()
 
 
 async def take_all(camera: Photographer, ids: dict[str, str], receiver: Receiver) -> None:

@@ -2,34 +2,19 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from typing import Any
 from uuid import UUID, uuid4
 
-import pytest
-
 from tests.api.acting import EVENT, ActionStarts
-from tests.api.conftest import acting, acting_installed
-from tests.api.installation import RECEIVER, Installation, Names, Shop, header
+from tests.api.installation import RECEIVER, Installation, Shop, header
 from tests.deadlines import eventually
 from tests.panel.conftest import Visit
 from tests.panel.queries import statements
-from tests.panel.visitor import Visitor, visitor
+from tests.panel.visitor import Visitor
 from tests.receiver import Receiver, status
-
-__all__ = ["acting", "acting_installed"]
 
 PATIENCE_SECONDS = 20.0
 MARKUP = "<script>alert(1)</script>"
-
-
-@pytest.fixture
-async def editor(acting: ActionStarts) -> AsyncIterator[Visitor]:
-    """An editor at the panel of an installation with a worker."""
-    async with AsyncExitStack() as closing:
-        installed = Installation(acting.api.app, acting.api.database, Names(), closing)
-        yield await visitor(installed, "editor", (acting.api.store,))
 
 
 async def modern_of(shop: Shop, subscription_id: str) -> str:

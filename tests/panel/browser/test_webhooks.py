@@ -293,6 +293,11 @@ async def test_several_events_to_one_url_are_chosen_by_mouse_touch_and_keyboard_
         await expect(page.get_by_role("button", name="Save")).to_be_in_viewport(ratio=1)
     await people.check(page)
 
+    await page.get_by_role("button", name="Send test").click()
+    for name in ("CustomerRegistered", "CustomerUpdated"):
+        await expect(page.get_by_role("heading", name=f"{name}: Delivered")).to_be_visible()
+    await people.check(page)
+
     asked: list[str] = []
 
     async def stay(dialog: Dialog) -> None:

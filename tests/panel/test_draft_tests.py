@@ -1,0 +1,33 @@
+"""The test of a webhook's form before it is saved: one request for each event, with the result of each."""
+
+import json
+import re
+from itertools import islice
+
+from domain.events.catalogue import CATALOGUE
+from storage.subscriptions.draft_tests import DRAFT_TESTS_A_MINUTE
+from tests.api.acting import ActionStarts
+from tests.panel.visitor import Visitor
+from tests.receiver import Receiver, status
+
+
+async def test_each_event_of_the_form_is_tested_and_has_its_result(
+    acting: ActionStarts, editor: Visitor, receiver: Receiver
+) -> None:
+    receiver.script(status(503))
+    await editor.get(f"/admin/{acting.api.store}/webhooks/new")
+    events = [*islice(CATALOGUE, DRAFT_TESTS_A_MINUTE + 1)]
+    fields = {"url": receiver.url("/hook"), "eventName": events}
+    answer = await editor.post(f"/admin/{acting.api.store}/webhooks/draft-test", fields)
+    results = re.findall(r"<h3 .*?>(\w+): (.*?)</h3>", answer.text)
+    assert [name for name, _ in results] == events
+    assert sorted(result for _, result in results) == [
+        *["Delivered"] * (DRAFT_TESTS_A_MINUTE - 1),
+        "Not sent",
+        "This would have been a failed attempt",
+    ]
+    assert "tests a minute; try again in" in answer.text
+    sent = {json.loads(request.body)["eventName"] for request in receiver.requests}
+    assert sent == {name for name, result in results if result != "Not sent"}
+    refused = await editor.post(f"/admin/{acting.api.store}/webhooks/draft-test", {**fields, "eventName": events[0]})
+    assert "tests a minute" in refused.json()["errors"][""]
