@@ -16,6 +16,7 @@ from rich.text import Text
 from commands.emit import known_event
 from commands.target import Target, with_target
 from commands.terminal import json_wanted, show_json
+from domain.delivery.failure_kinds import failure_in_words
 from domain.delivery.lifecycle import ENDED_UNSENT, OPEN, STATUS_WORDS, DeliveryStatus
 from domain.wire.excerpts import printable
 
@@ -137,7 +138,8 @@ def _show(delivery: dict[str, Any]) -> None:
     status = STATUS_WORDS.get(delivery["status"], printable(delivery["status"]))
     words.append(f"{status:<9}", STYLES.get(delivery["status"], "yellow"))
     code, failure, number = (delivery[name] for name in ("lastStatusCode", "lastFailure", "attempts"))
-    answer = [code and f"answered {code}", failure and f"failed ({failure})", number and f"attempt {number}"]
+    said = f"failed ({failure_in_words(failure, code)})" if failure else code and f"answered {code}"
+    answer = [said, number and f"attempt {number}"]
     answer.append(due and f"next attempt {due.astimezone():%H:%M:%S}")
     names = (delivery[name] for name in ("eventName", "url", "messageId"))
     facts = (str(fact) for fact in (*answer, *names) if fact)

@@ -148,7 +148,7 @@ def _failure_row(kind: FailureKind, explanation: FailureExplanation) -> str:
     if judged.disables_as is not None:
         outcome += ", and the webhook is disabled"
     counts = "yes" if judged.counts_against_receiver else "no"
-    return f"| `{kind}` | {explanation.meaning} | {outcome} | {counts} | {explanation.remedy} |"
+    return f"| `{kind}`: {explanation.words} | {explanation.meaning} | {outcome} | {counts} | {explanation.remedy} |"
 
 
 def hostile_receivers_page() -> str:

@@ -24,7 +24,7 @@ from api.panel.recover import count_page
 from api.panel.texts import TEXTS, t
 from api.temporal_links import existing_delivery_url, existing_workflow_url
 from domain.access import Scope
-from domain.delivery.failure_kinds import EXPLANATIONS, FailureExplanation, FailureKind
+from domain.delivery.failure_kinds import EXPLANATIONS, FailureExplanation, failure_explanation
 from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.events.catalogue import CATALOGUE
 from domain.urls.targets import webhook_title
@@ -100,8 +100,8 @@ async def listed(page: Page) -> Response:
         webhooks=[(str(one.id), f"{one.name or one.event_name}, {one.url}") for one in names.values()],
         statuses=[(status, TEXTS.get(f"frame.status_{status}", status)) for status in DeliveryStatus],
         kinds=[
-            (kind, t("deliveries.failure_of", words=TEXTS.get(f"deliveries.failure_{kind}", kind), code=kind))
-            for kind in FailureKind
+            (kind, t("deliveries.failure_of", words=explanation.words, code=kind))
+            for kind, explanation in EXPLANATIONS.items()
         ],
         filter=_query(page, CURSOR, ITEMS),
         unfit=unfit,
@@ -293,7 +293,7 @@ def steps_of(attempts: Sequence[AttemptRow]) -> list[ShownAttempt]:
         ended = None if before is None else before.outcome_at or before.started_at
         waited = None if ended is None else max(one.started_at - ended, timedelta(0))
         kind = one.failure if before is None or before.failure != one.failure else None
-        why = EXPLANATIONS[FailureKind(kind)] if kind and kind in FailureKind.__members__ else None
+        why = failure_explanation(kind)
         outcome = "running" if one.outcome_at is None else "failed" if one.failure else DeliveryStatus.DELIVERED
         steps.append(ShownAttempt(one, outcome, waited, 100 * (one.duration_ms or 0) / longest, why))
         before = one

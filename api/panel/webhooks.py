@@ -39,11 +39,11 @@ from api.login.credentials import CREDENTIAL_MOST, judged
 from api.panel.event_types import by_family, samples_of
 from api.panel.forms import Form, for_field, moment
 from api.panel.page import SEE_OTHER, Page, PanelRoutes
-from api.panel.texts import TEXTS, t
+from api.panel.texts import t
 from api.subscriptions.models import NAME_MOST, SubscriptionCreate, SubscriptionUpdate
 from api.subscriptions.service import Editor, Prepared, checked_details_of, create_once, details_of
 from domain.access import Scope
-from domain.delivery.failure_kinds import EXPLANATIONS, FailureExplanation, FailureKind
+from domain.delivery.failure_kinds import FailureExplanation, failure_explanation
 from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.events.catalogue import CATALOGUE
 from domain.urls.rules import UrlRefused
@@ -278,8 +278,7 @@ async def _draft_tested(
         result = await page.actions(DraftTests).send_draft(body, stored, prepared)
     except (TooManyTests, Unavailable) as refusal:
         return TestOfDraft(body.event_name, refused=refusal)
-    why = EXPLANATIONS[FailureKind(result.failure)] if result.failure else None
-    return TestOfDraft(body.event_name, result, why)
+    return TestOfDraft(body.event_name, result, failure_explanation(result.failure))
 
 
 @pages.post("/{storeCode}/webhooks/chosen", Scope.SUBSCRIPTION_WRITE)
@@ -313,9 +312,8 @@ async def _bulk_result(page: Page, row: SubscriptionRow, act: str) -> tuple[str,
             delivery = await page.found(find_delivery, await _send_test(page, row))
             if delivery.status == DeliveryStatus.DELIVERED:
                 return t("webhooks.bulk_test_delivered"), True
-            kind = delivery.last_failure
-            failure = TEXTS.get(f"deliveries.failure_{kind}", t("webhooks.test_under_way"))
-            return t("webhooks.bulk_test_failed", failure=failure), False
+            why = failure_explanation(delivery.last_failure)
+            return t("webhooks.bulk_test_failed", failure=why.words if why else t("webhooks.test_under_way")), False
         else:
             await page.actions(OperatorActions).change_status(row.id, cast(StatusAction, act))
     except (Conflict, NotFound, Unavailable) as refusal:

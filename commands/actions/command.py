@@ -11,7 +11,7 @@ from rich.text import Text
 from commands.target import Target, with_target
 from commands.terminal import failed, json_wanted, say, show, show_json
 from domain.delivery.explain import ReasonCode
-from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
+from domain.delivery.failure_kinds import failure_explanation, failure_in_words
 from domain.delivery.lifecycle import DeliveryStatus
 from domain.delivery.timeouts import TEST_SECONDS
 from domain.wire.excerpts import printable
@@ -113,16 +113,16 @@ def send_test(target: Target, subscription_id: SubscriptionId) -> None:
     if delivered or json_wanted():
         show(f"Delivered: {found['url']} answered {found['lastStatusCode']}.", found)
     if not delivered:
-        raise failed(_reason(found))
+        raise failed(_reason(target, found))
 
 
-def _reason(found: dict[str, Any]) -> str:
-    failure, code = found["lastFailure"], found["lastStatusCode"]
-    answered = "" if code is None else f", status {code}"
-    if failure not in FailureKind.__members__:
-        return f"Not sent: {found['reason']}."
-    explained = EXPLANATIONS[FailureKind(failure)]
-    return f"Failed ({failure}{answered}): {explained.meaning} {explained.remedy}"
+def _reason(target: Target, found: dict[str, Any]) -> str:
+    failure = found["lastFailure"]
+    why = failure_explanation(failure)
+    if why is not None:
+        return f"Failed ({failure_in_words(failure, found['lastStatusCode'])}): {why.meaning} {why.remedy}"
+    [item] = target.get("webhook/explain", eventId=found["messageId"])["items"]
+    return f"Not sent: {item['text']} {item['remedy']}"
 
 
 def _delivery_command(action: str, help_text: str, done: str) -> None:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from functools import partial
 from uuid import UUID
 
-from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind
+from domain.delivery.failure_kinds import EXPLANATIONS, FailureKind, failure_explanation, failure_in_words
 from domain.delivery.lifecycle import ENDED_UNSENT, HOLD_REASONS, OPEN, DeliveryStatus, Reason, SubscriptionStatus
 from domain.delivery.matching import Mismatch, mismatch
 from domain.delivery.notices import FAILING
@@ -473,12 +473,11 @@ def in_words(
 
 
 def _answer(name: str, failure: str | None, status_code: int | None, own_certificate: str) -> dict[str, str]:
-    explained = EXPLANATIONS[FailureKind(failure)] if failure and failure in FailureKind.__members__ else None
-    answered = f", status {status_code}" if status_code is not None else ""
+    known = failure_explanation(failure)
     return {
-        name: f"{failure}{answered}" if failure else "no answer is noted",
-        f"{name}_meaning": f"{explained.meaning} {own_certificate * (failure == FailureKind.tls)}" if explained else "",
-        f"{name}_remedy": explained.remedy if explained else "",
+        name: failure_in_words(failure, status_code) if failure else "no answer is noted",
+        f"{name}_meaning": f"{known.meaning} {own_certificate * (failure == FailureKind.tls)}" if known else "",
+        f"{name}_remedy": known.remedy if known else "",
     }
 
 

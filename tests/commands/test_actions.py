@@ -98,7 +98,7 @@ async def test_the_command_line_acts_on_a_subscription(person: Person, receiver:
     assert receiver.requests[-1].header("X-Webhook-Test") == "true"
     receiver.script(status(404))
     failed = await person.cli("subscription", "send-test", subscription, code=1)
-    assert "http_4xx, status 404" in failed.errors
+    assert "404 rejected, http_4xx" in failed.errors
     await person.cli("subscription", "disable", subscription)
     refused = await person.cli("subscription", "resume", subscription, code=1)
     assert "enable it" in refused.errors

@@ -123,5 +123,5 @@ def test_a_line_has_words_and_the_codes_beside_them(capsys: pytest.CaptureFixtur
     answered = {"status": "exhausted", "lastStatusCode": 503, "lastFailure": "http_5xx", "attempts": 10}
     _show({**names, **answered, "endedAt": ended, "nextAttemptAt": None})
     line = capsys.readouterr().out
-    assert "gave up    answered 503  failed (http_5xx)  attempt 10  CustomerUpdated" in line
+    assert "gave up    failed (503 server error, http_5xx)  attempt 10  CustomerUpdated" in line
     assert names["messageId"] in line

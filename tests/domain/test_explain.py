@@ -208,7 +208,7 @@ def test_every_reason_a_delivery_is_held_or_ended_for_is_explained() -> None:
 def test_what_the_receiver_answered_is_explained_with_what_its_owner_can_do() -> None:
     made = replace(DELIVERY, **LATER)
     words = in_words(ReasonCode.waiting_for_retry, EVENT, SUBSCRIPTION, made)
-    assert "attempt 2 failed (http_5xx, status 503): The receiver failed to handle the request." in words.text
+    assert "attempt 2 failed (503 server error, http_5xx): The receiver failed to handle the request." in words.text
     assert "2026-01-02 13:00:00 UTC" in words.text
     assert "receiver's log" in words.remedy
     here = in_words(ReasonCode.waiting_for_retry, EVENT, SUBSCRIPTION, made, zone=ZoneInfo("Europe/Berlin"))

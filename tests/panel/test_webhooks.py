@@ -13,8 +13,7 @@ from api.errors import ValidationFailed
 from api.panel.forms import Form
 from api.panel.texts import TEXTS
 from api.panel.webhooks import read_webhook, shown_schedule
-from domain.delivery.explain import HELD_CODES
-from domain.delivery.failure_kinds import FailureKind
+from domain.delivery.explain import ENDS, HELD_CODES
 from domain.events.catalogue import CATALOGUE
 from domain.wire.signing import SECRET_BYTES, format_secret
 from storage.access.audit import MASK
@@ -502,9 +501,8 @@ async def test_every_event_is_described_with_the_bodies_a_receiver_of_the_store_
         assert ("Legacy body" in part) == (event_type.legacy is not None)
 
 
-def test_every_failure_and_every_reason_to_hold_has_words() -> None:
-    codes = [f"failure_{kind}" for kind in FailureKind] + [f"because_{one}" for one in HELD_CODES]
-    assert [code for code in codes if f"deliveries.{code}" not in TEXTS] == []
+def test_every_reason_of_a_delivery_has_words() -> None:
+    assert [code for code in (*HELD_CODES, *ENDS) if f"deliveries.because_{code}" not in TEXTS] == []
 
 
 async def test_a_webhook_of_another_store_is_none_here(installed: Installation, visit: Visit, shop: Shop) -> None:

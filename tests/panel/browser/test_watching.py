@@ -57,7 +57,7 @@ async def test_a_delivery_that_fails_until_it_does_not(people: People, shop: Liv
     assert await short.evaluate(COPIED) == whole
     await short.click()
 
-    await expect(page.get_by_text("Attempt 1 failed (http_5xx, status 503)")).to_be_visible()
+    await expect(page.get_by_text("Attempt 1 failed (503 server error, http_5xx)")).to_be_visible()
     await page.get_by_text("Response of the receiver").click()
     await expect(page.get_by_text(MARKUP)).to_be_visible()
     await expect(page).to_have_title(re.compile("^Delivery "))
