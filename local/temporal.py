@@ -11,7 +11,7 @@ from local.data_directory import StackError
 from local.health import fetch
 from local.ports import HOST
 from local.processes import Component, bare_environment
-from temporal.visibility import SEARCH_ATTRIBUTES
+from temporal.visibility import SEARCH_ATTRIBUTES, shown_kind
 
 NAMESPACE = "default"
 STOP_SECONDS = 3.0
@@ -74,7 +74,7 @@ class TemporalServer:
             *("--disable-config-file", "--disable-config-env", "--ui-disable-news-fetch", "--log-level", "warn"),
             *(f"--sqlite-pragma={name}={value}" for name, value in SQLITE_PRAGMAS.items()),
             *(f"--dynamic-config-value={name}={value}" for name, value in DYNAMIC_CONFIG.items()),
-            *(f"--search-attribute={name}=KeywordList" for name in SEARCH_ATTRIBUTES),
+            *(f"--search-attribute={name}={shown_kind(name)}" for name in SEARCH_ATTRIBUTES),
         ]
 
     async def ready(self) -> bool:

@@ -24,7 +24,7 @@ from telemetry.tracing import of_no_trace
 from temporal.client import START_TIMEOUT
 from temporal.messages import BulkActionTask, DrainTask
 from temporal.periodic import run_periodically
-from temporal.visibility import as_summary, attributes_of
+from temporal.visibility import as_summary, attributes_to
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ async def signal_drain(client: Client, task_queue: str, task: DrainTask, signal:
         id=drain_workflow_id(UUID(task.subscription_id)),
         task_queue=task_queue,
         start_signal=signal,
-        search_attributes=attributes_of(task.store_code, task.event_name),
+        search_attributes=attributes_to(task.target, task.store_code, task.event_name),
         static_summary=as_summary(f"drain of {task.event_name} · {task.store_code} · {task.target}"),
         rpc_timeout=START_TIMEOUT,
     )

@@ -15,7 +15,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from temporal.client import found_or_none
-from temporal.visibility import SEARCH_ATTRIBUTES
+from temporal.visibility import SEARCH_ATTRIBUTES, shown_kind
 
 DEFAULT_RETENTION_DAYS = 4
 """Retention of ended workflows and activities: longer than the retry schedule of three days, so that an operator finds
@@ -31,7 +31,6 @@ CALL_SECONDS = timedelta(seconds=10)
 CLOUD = re.compile(r"\.(tmprl\.cloud|api\.temporal\.io)(:\d+)?$")
 
 KINDS: dict[int, str] = {number: name.removeprefix("INDEXED_VALUE_TYPE_") for name, number in IndexedValueType.items()}
-KEYWORD_LIST = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST
 
 Say = Callable[[str], None]
 
@@ -103,7 +102,8 @@ async def _search_attributes(client: Client, dry_run: bool, say: Say) -> None:
         say(f"Search attributes {', '.join(missing)} would be made.")
         return
     request = AddSearchAttributesRequest(
-        namespace=client.namespace, search_attributes=dict.fromkeys(missing, KEYWORD_LIST)
+        namespace=client.namespace,
+        search_attributes={name: IndexedValueType.ValueType(SEARCH_ATTRIBUTES[name]) for name in missing},
     )
     try:
         await client.operator_service.add_search_attributes(request, timeout=CALL_SECONDS)
@@ -135,10 +135,10 @@ async def _known(client: Client) -> Mapping[str, int]:
 
 def missing_attributes(known: Mapping[str, int]) -> list[str]:
     """Return the missing search attributes. Raises SetupError for one of another kind."""
-    for name in SEARCH_ATTRIBUTES:
-        if known.get(name, KEYWORD_LIST) != KEYWORD_LIST:
+    for name, kind in SEARCH_ATTRIBUTES.items():
+        if known.get(name, kind) != kind:
             raise SetupError(
-                f"Search attribute {name} is there as {KINDS[known[name]]}; KEYWORD_LIST is needed. Its kind cannot be "
+                f"Search attribute {name} is there as {KINDS[known[name]]}; {kind.name} is needed. Its kind cannot be "
                 f"changed. If nothing else uses it: temporal operator search-attribute remove --name {name}, then set "
                 "up again; else give this product a namespace of its own (TEMPORAL_NAMESPACE)."
             )
@@ -163,7 +163,7 @@ def cloud_commands(namespace: str, missing: list[str], retention_days: int | Non
     """Return instructions for an administrator of Temporal Cloud; empty if there is nothing to do."""
     commands = []
     if missing:
-        attributes = " ".join(f"--search-attribute {name}=KeywordList" for name in missing)
+        attributes = " ".join(f"--search-attribute {name}={shown_kind(name)}" for name in missing)
         commands.append(f"  tcld namespace search-attributes add --namespace {namespace} {attributes}")
     if retention_days is not None:
         commands.append(f"  tcld namespace retention set --namespace {namespace} --retention-days {retention_days}")
@@ -172,7 +172,7 @@ def cloud_commands(namespace: str, missing: list[str], retention_days: int | Non
     return [
         "Temporal Cloud lets only its own tools change a namespace. Run, as an administrator of it:",
         *commands,
-        f"or in its Web UI: Namespaces, {namespace}, Edit (search attributes of type KeywordList; retention).",
+        f"or in its Web UI: Namespaces, {namespace}, Edit (search attributes, retention).",
     ]
 
 

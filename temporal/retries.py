@@ -21,7 +21,7 @@ from telemetry.tracing import of_no_trace
 from temporal.client import START_TIMEOUT
 from temporal.messages import DeliveryRef
 from temporal.periodic import run_periodically
-from temporal.visibility import as_summary, attributes_of
+from temporal.visibility import as_summary, attributes_to
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ class Retries:
 
     async def _start(self, waiting: WaitingRetry, read_at: float) -> bool:
         async with self._start_slots:
+            target = shown_target(waiting.url)
             delay = waiting.due_in_seconds - (time.monotonic() - read_at)
             try:
                 await self._client.start_activity(
@@ -91,8 +92,8 @@ class Retries:
                     retry_policy=OWN_FAULTS,
                     id_conflict_policy=ActivityIDConflictPolicy.USE_EXISTING,
                     priority=Priority(priority_key=RETRY_PRIORITY, fairness_key=fairness_key(waiting.store_code)),
-                    search_attributes=attributes_of(waiting.store_code, waiting.event_name, waiting.event_id),
-                    summary=as_summary(f"{shown_target(waiting.url)} · {waiting.event_name} · {waiting.store_code}"),
+                    search_attributes=attributes_to(target, waiting.store_code, waiting.event_name, waiting.event_id),
+                    summary=as_summary(f"{target} · {waiting.event_name} · {waiting.store_code}"),
                     rpc_timeout=START_TIMEOUT,
                 )
             except RPCError as error:

@@ -15,7 +15,7 @@ from temporal.client import START_TIMEOUT
 from temporal.drains import signal_drain, start_bulk_action
 from temporal.messages import DraftTestRef, DrainTask, ManualAttempt
 from temporal.retries import ATTEMPT_ONCE, ATTEMPT_TIMEOUT, HEARTBEAT_TIMEOUT, OWN_FAULTS
-from temporal.visibility import as_summary, attributes_of
+from temporal.visibility import as_summary, attributes_to
 
 DRAFT_TEST_TIMEOUT = timedelta(seconds=TEST_SECONDS)
 """Timeout of the test of a draft. An operator waits for its result, so a worker that starts later sends nothing."""
@@ -47,7 +47,7 @@ class ActionStarts:
                 start_to_close_timeout=ATTEMPT_TIMEOUT,
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 retry_policy=OWN_FAULTS,
-                search_attributes=attributes_of(store_code, delivery.event_name, delivery.event_id),
+                search_attributes=attributes_to(attempt.target, store_code, delivery.event_name, delivery.event_id),
                 summary=as_summary(f"{action} · {attempt.target}"),
                 rpc_timeout=START_TIMEOUT,
             )

@@ -1,9 +1,16 @@
 """Search attributes, summaries and details of workflows in the Temporal Web UI. References only, no data."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
-from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+from temporalio.common import (
+    SearchAttributeIndexedValueType,
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+)
 
 from domain.delivery.lifecycle import DeliveryStatus
 from domain.expiry.rows import EVENT_NAMES, Kind
@@ -12,9 +19,22 @@ from temporal.messages import EventRef, FirstAttempts, ScanProgress, ScanTask
 STORE_CODE = SearchAttributeKey.for_keyword_list("StoreCode")
 EVENT_NAME = SearchAttributeKey.for_keyword_list("EventName")
 EVENT_IDS = SearchAttributeKey.for_keyword_list("EventIds")
+RECEIVER_HOST = SearchAttributeKey.for_keyword("ReceiverHost")
+"""Of activities and workflows of one webhook alone: SQL visibility has three slots of keyword lists per namespace."""
 
-SEARCH_ATTRIBUTES = (STORE_CODE.name, EVENT_NAME.name, EVENT_IDS.name)
-"""Names of the search attributes. All are keyword lists, for which SQL visibility has three slots per namespace."""
+SEARCH_ATTRIBUTE_KEYS: Sequence[SearchAttributeKey[Any]] = (STORE_CODE, EVENT_NAME, EVENT_IDS, RECEIVER_HOST)
+SEARCH_ATTRIBUTES: Mapping[str, SearchAttributeIndexedValueType] = {
+    key.name: SearchAttributeIndexedValueType(key.indexed_value_type) for key in SEARCH_ATTRIBUTE_KEYS
+}
+"""Search attributes of the namespace, with their kinds."""
+
+
+def shown_kind(name: str) -> str:
+    """Return the kind of a search attribute as Temporal's programs name it, such as `KeywordList`."""
+    return SEARCH_ATTRIBUTES[name].name.title().replace("_", "")
+
+
+_HOST = re.compile(r"\[[^\]]*\]|[^:/]*")
 
 MOST_EVENT_IDS = 50
 """Maximum number of event ids in a search attribute: 53 do not fit. A larger batch is found through the event's row."""
@@ -38,8 +58,16 @@ def search_attributes(events: Sequence[EventRef]) -> TypedSearchAttributes:
 
 
 def attributes_of(store_code: str, event_name: str, *event_ids: UUID) -> TypedSearchAttributes:
-    """Return the search attributes by which the Web UI finds an activity of one delivery, or a drain."""
+    """Return the search attributes by which the Web UI finds a workflow of one store and event."""
     return _attributes([store_code], [event_name], [str(event_id) for event_id in event_ids])
+
+
+def attributes_to(target: str, store_code: str, event_name: str, *event_ids: UUID) -> TypedSearchAttributes:
+    """Return the search attributes by which the Web UI finds an activity of one delivery, or a drain: also by the host
+    of the receiver, whose `target` is host and path."""
+    host = _HOST.match(target.lower())
+    of_host = SearchAttributePair(RECEIVER_HOST, host[0] if host else "")
+    return TypedSearchAttributes([*attributes_of(store_code, event_name, *event_ids), of_host])
 
 
 def _attributes(store_codes: list[str], event_names: list[str], event_ids: list[str]) -> TypedSearchAttributes:

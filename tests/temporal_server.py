@@ -15,7 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
 from temporal.codec import data_converter
-from temporal.visibility import EVENT_IDS, EVENT_NAME, STORE_CODE
+from temporal.visibility import SEARCH_ATTRIBUTE_KEYS, SEARCH_ATTRIBUTES
 from tests.deadlines import eventually
 
 PROGRAMS = Path(sys.executable).parent
@@ -28,7 +28,7 @@ async def real_server() -> AsyncIterator[WorkflowEnvironment]:
     async with await WorkflowEnvironment.start_local(
         data_converter=data_converter(()),
         dev_server_existing_path=str(PROGRAMS / "temporal"),
-        search_attributes=[STORE_CODE, EVENT_NAME, EVENT_IDS],
+        search_attributes=SEARCH_ATTRIBUTE_KEYS,
         dev_server_log_level="error",
     ) as environment:
         yield environment
@@ -76,11 +76,10 @@ async def everything_of_activity(client: Client, activity_id: str) -> bytes:
 
 
 async def _register_search_attributes(client: Client) -> None:
-    keyword_list = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST
     await client.operator_service.add_search_attributes(
         AddSearchAttributesRequest(
             namespace=client.namespace,
-            search_attributes={key.name: keyword_list for key in (STORE_CODE, EVENT_NAME, EVENT_IDS)},
+            search_attributes={name: IndexedValueType.ValueType(kind) for name, kind in SEARCH_ATTRIBUTES.items()},
         )
     )
 

@@ -61,7 +61,7 @@ async def test_a_namespace_is_made_with_its_search_attributes_and_left_alone_aft
 ) -> None:
     first = await set_up(bare_server, "shop", tmp_path)
     assert first.code == 0, first.errors
-    assert await attributes(bare_server, "shop") == dict.fromkeys(SEARCH_ATTRIBUTES, KEYWORD_LIST)
+    assert await attributes(bare_server, "shop") == SEARCH_ATTRIBUTES
     assert await retention(bare_server, "shop") == timedelta(days=4)
     again = await set_up(bare_server, "shop", tmp_path)
     assert again.code == 0, again.errors
@@ -128,14 +128,19 @@ async def test_a_certificate_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_in_temporal_cloud_the_commands_of_its_own_tools_are_told() -> None:
-    told = "\n".join(cloud_commands("shop.a1b2c", ["EventIds"], 7))
-    assert "tcld namespace search-attributes add --namespace shop.a1b2c --search-attribute EventIds=KeywordList" in told
+    told = "\n".join(cloud_commands("shop.a1b2c", ["EventIds", "ReceiverHost"], 7))
+    added = "--search-attribute EventIds=KeywordList --search-attribute ReceiverHost=Keyword"
+    assert f"tcld namespace search-attributes add --namespace shop.a1b2c {added}" in told
     assert "tcld namespace retention set --namespace shop.a1b2c --retention-days 7" in told
     assert "Namespaces, shop.a1b2c, Edit" in told
     assert cloud_commands("shop.a1b2c", [], None) == []
 
 
 def test_what_others_made_beside_ours_does_not_matter() -> None:
-    assert missing_attributes({"Theirs": KEYWORD, "EventName": KEYWORD_LIST}) == ["StoreCode", "EventIds"]
+    assert missing_attributes({"Theirs": KEYWORD, "EventName": KEYWORD_LIST}) == [
+        "StoreCode",
+        "EventIds",
+        "ReceiverHost",
+    ]
     with pytest.raises(SetupError, match="EventIds is there as KEYWORD;"):
         missing_attributes({"EventIds": KEYWORD})

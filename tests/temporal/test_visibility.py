@@ -9,7 +9,15 @@ from domain.events.catalogue import CATALOGUE
 from domain.urls.targets import TARGET_CHARACTERS, shown_target
 from temporal.codec import data_converter
 from temporal.messages import EventRef, FirstAttempt, FirstAttempts
-from temporal.visibility import MOST_ROWS, SUMMARY_CHARACTERS, as_summary, details_table, event_summary
+from temporal.visibility import (
+    MOST_ROWS,
+    RECEIVER_HOST,
+    SUMMARY_CHARACTERS,
+    as_summary,
+    attributes_to,
+    details_table,
+    event_summary,
+)
 
 DETAILS_BYTES = 20_000
 """Maximum size of static details as stored in Temporal: encoded, and encrypted if there are keys."""
@@ -50,6 +58,18 @@ LONGEST_SUMMARIES = {
 @pytest.mark.parametrize("what", LONGEST_SUMMARIES)
 async def test_the_longest_summary_fits(what: str) -> None:
     assert await bytes_held(LONGEST_SUMMARIES[what], ENCRYPTING) <= SUMMARY_BYTES
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://Shop.example.com/hook", "shop.example.com"),
+        ("http://127.0.0.1:9000", "127.0.0.1"),
+        ("https://[2001:DB8::1]:8443/hook", "[2001:db8::1]"),
+    ],
+)
+def test_a_receiver_is_found_by_its_host(url: str, host: str) -> None:
+    assert attributes_to(shown_target(url), "shop", "CustomerUpdated").get(RECEIVER_HOST) == host
 
 
 def test_a_summary_that_fits_is_shown_whole() -> None:

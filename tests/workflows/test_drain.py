@@ -12,7 +12,7 @@ from temporalio.testing import WorkflowEnvironment
 from domain.delivery.identity import drain_workflow_id
 from storage.subscriptions.queries import disable, enable, pause, resume
 from temporal.drains import Drains
-from temporal.visibility import EVENT_NAME, STORE_CODE
+from temporal.visibility import EVENT_NAME, RECEIVER_HOST, STORE_CODE
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, hang, status
@@ -62,7 +62,7 @@ async def test_a_dead_endpoint_costs_a_probe_an_interval_and_rows_not_workflows(
         assert workflows[0][0] <= 5, "what was held had no workflow of its own"
 
 
-async def test_an_operator_finds_the_drain_by_store_and_event_and_sees_what_its_timer_waits_for(
+async def test_an_operator_finds_the_drain_by_store_event_and_host_and_sees_what_its_timer_waits_for(
     database_url: str, temporal: WorkflowEnvironment
 ) -> None:
     patient = {"breaker_failures": 1, "breaker_first_probe_seconds": 600, "breaker_longest_probe_seconds": 600}
@@ -75,7 +75,8 @@ async def test_an_operator_finds_the_drain_by_store_and_event_and_sees_what_its_
         client, drain_id = running.client, drain_workflow_id(subscription_id)
 
         async def listed() -> bool:
-            query = f"{STORE_CODE.name} = '{STORE}' AND {EVENT_NAME.name} = 'CustomerUpdated'"
+            named = f"{STORE_CODE.name} = '{STORE}' AND {EVENT_NAME.name} = 'CustomerUpdated'"
+            query = f"{named} AND {RECEIVER_HOST.name} = '127.0.0.1'"
             return drain_id in [one.id async for one in client.list_workflows(query)]
 
         async def summaries() -> list[str]:
