@@ -61,7 +61,7 @@ async def created_before(
     """
     if key is None:
         return None
-    given = [body.model_dump(mode="json", by_alias=True, exclude_unset=True) for body in bodies]
+    given = [body.model_dump(mode="json", by_alias=True) for body in bodies]
     digest = sha256(b"".join(orjson.dumps(body, option=orjson.OPT_SORT_KEYS) for body in given)).digest()
     earlier = await claim_key(connection, store_code, actor, key, digest, object_id)
     if earlier is None:

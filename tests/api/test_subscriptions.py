@@ -339,6 +339,9 @@ async def test_the_same_idempotency_key_creates_one_subscription(shop: Shop) -> 
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.text for answer in answers}) == 1
     assert (await shop.list())["total"]["all"] == 1
+    spelt_out = {"webhookSubscription": {**body["webhookSubscription"], "legacy": False, "headers": None}}
+    again = await shop.client.post(shop.path(), json=spelt_out, headers=headers)
+    assert again.text == answers[0].text, "a default that is spelt out, as by a generated client, is the same body"
     other = {"webhookSubscription": {**body["webhookSubscription"], "hmacEnabled": False}}
     assert (await shop.client.post(shop.path(), json=other, headers=headers)).status_code == 409
     assert (await shop.client.post(shop.path(), json=other, headers={"Idempotency-Key": "k-2"})).status_code == 200
