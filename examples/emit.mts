@@ -1,6 +1,6 @@
 // Subscribe a receiver and emit an event, with the types that openapi-typescript generates from the API.
 //
-// node emit.js https://receiver.example.com/webhooks AvailablePointsAmountChanged '{"amount": 180.5, …}'
+// node emit.mjs https://receiver.example.com/webhooks AvailablePointsAmountChanged '{"amount": 180.5, …}'
 import { randomUUID } from "node:crypto";
 import { argv, env, exit } from "node:process";
 import type { components, operations } from "./api.js";

@@ -87,13 +87,12 @@ async def typescript(api: Served) -> list[str | Path]:
     """The TypeScript example, compiled strictly with the types that openapi-typescript generates."""
     modules = node_modules()
     (api.directory / "node_modules").symlink_to(modules)
-    (api.directory / "package.json").write_text('{"type": "module"}')
-    shutil.copy(EXAMPLES / "emit.ts", api.directory)
+    shutil.copy(EXAMPLES / "emit.mts", api.directory)
     types = ["--default-non-nullable=false", "--output", "api.d.ts"]
     await api.made(node(), modules / ".bin" / "openapi-typescript", f"{api.root}/openapi.json", *types)
     options = ["--strict", "--target", "es2022", "--module", "nodenext", "--skipLibCheck"]
-    await api.made(node(), modules / ".bin" / "tsc", *options, "emit.ts")
-    return [node(), "emit.js"]
+    await api.made(node(), modules / ".bin" / "tsc", *options, "emit.mts")
+    return [node(), "emit.mjs"]
 
 
 async def by_hand(api: Served) -> list[str | Path]:
