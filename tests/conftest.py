@@ -24,6 +24,8 @@ SERVER_FIXTURES = frozenset({"postgres", "programs"})
 """Fixtures that stand for everything outside the test process. A fixture that needs a server requests one of them, so
 that `--no-servers` finds the tests that depend on it."""
 
+TEMPORAL_OF_NOBODY = "127.0.0.1:9"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -35,6 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start one PostgreSQL server for the run; the pytest-xdist workers find its address in their environment."""
+    # Else a test without Temporal would take the default, which is the one of a stack on this machine.
+    os.environ["TEMPORAL_ADDRESS"] = TEMPORAL_OF_NOBODY
     needless = config.option.collectonly or config.option.no_servers
     if "TEST_POSTGRES_URL" not in os.environ and not needless:
         server = TestServer()
