@@ -70,7 +70,7 @@ def emit(  # noqa: PLR0913, PLR0917 - one parameter an option
     ] = None,
     from_line: Annotated[int, typer.Option(min=1, help="With --file: resume from this line.")] = 1,
     sample: Annotated[
-        bool, typer.Option("--sample", help="Send samples; without EventName, of all 17 events.")
+        bool, typer.Option("--sample", help="Send samples; without EventName, of the 17 events with a legacy form.")
     ] = False,
     count: Annotated[
         int | None, typer.Option(min=1, help="With --sample: number of events; default: one of each.")

@@ -46,7 +46,10 @@ def tail(
     url: Annotated[str | None, typer.Option(help="Only deliveries to URLs that contain this text.")] = None,
     subscription: Annotated[UUID | None, typer.Option(help="Only deliveries of this webhook.")] = None,
     status: Annotated[
-        list[DeliveryStatus] | None, typer.Option(help="Only deliveries that come into this status; repeatable.")
+        list[DeliveryStatus] | None,
+        typer.Option(
+            help="Only deliveries that come into this status (pending: waiting, exhausted: gave up); repeatable."
+        ),
     ] = None,
 ) -> None:
     """Show deliveries as they happen: a line for each outcome of an attempt and each change of status. Ctrl-C ends.

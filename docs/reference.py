@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -186,7 +186,8 @@ def events_page() -> str:
         "",
         "The events that a store may emit and a webhook may subscribe to, with a sample each. Fields are optional;",
         "unknown ones are refused unless the installation allows them.",
-        "`GET /api/{storeCode}/webhook/event/{eventName}` returns the JSON Schema of the data.",
+        "`GET /api/{storeCode}/webhook/event/{eventName}` returns the JSON Schema of the data and, under `examples`,",
+        "both bodies as a receiver gets them; so does the page *Events* of the panel.",
         "A modern body is the [envelope](contract.md#the-modern-body) around the data; the tables say",
         "where a legacy body takes its values from.",
         "Generated from `domain/events/families/` by `make docs`.",
@@ -227,9 +228,10 @@ def _event(event: EventType) -> Iterator[str]:
         yield from ("| key | from | |", "| --- | --- | --- |")
         if created_at:
             yield "| `createdAt` | the event's `createdAt` | between `type` and `data`, in the store's time zone |"
-        for key, leaf in _leaves(shape, "data"):
+        for key, leaf, optional in _leaves(shape, "data"):
             sources = " or ".join(f"`{'.'.join(path)}`" for path in leaf.paths)
-            yield f"| `{key}` | {sources} | {_CONVERTED[leaf.conversion]} |"
+            notes = filter(None, (_CONVERTED[leaf.conversion], optional))
+            yield f"| `{key}` | {sources} | {'; '.join(notes)} |"
 
 
 _CONVERTED: Mapping[Conversion, str] = {
@@ -244,16 +246,18 @@ _CONVERTED: Mapping[Conversion, str] = {
 }
 
 
-def _leaves(shape: Shape, key: str) -> Iterator[tuple[str, Leaf]]:
-    """Yield each value of a legacy body with its dotted key; `[]` is an entry of an array."""
+def _leaves(shape: Shape, key: str) -> Iterator[tuple[str, Leaf, str]]:
+    """Yield each value of a legacy body with its dotted key, and a note if its object may be left out; `[]` is an entry
+    of an array."""
     match shape:
         case Leaf():
-            yield key, shape
+            yield key, shape, ""
         case Each():
-            for inner, leaf in _leaves(shape.entry, f"{key}[]"):
-                yield inner, _within(leaf, shape.path)
+            for inner, leaf, optional in _leaves(shape.entry, f"{key}[]"):
+                yield inner, _within(leaf, shape.path), optional
         case UnlessEmpty():
-            yield from _leaves(shape.members, key)
+            for inner, leaf, _ in _leaves(shape.members, key):
+                yield inner, leaf, f"`{key}` is left out if it is empty"
         case Mapping():
             for name, part in shape.items():
                 yield from _leaves(part, f"{key}.{name}")
@@ -271,7 +275,7 @@ def contract_parts() -> Mapping[str, list[str]]:
     """Return the lines of each part of the contract that the code knows, by the name of its marker."""
     fields = _schema(_api()[0]["components"]["schemas"]["SubscriptionCreate"])
     return {
-        "retries": [f"`{' '.join(map(str, _default('retry_schedule_seconds')))}`"],
+        "retries": _retries(_default("retry_schedule_seconds")),
         "signature headers": [
             "| header | value |",
             "| --- | --- |",
@@ -295,6 +299,10 @@ def contract_parts() -> Mapping[str, list[str]]:
         "calls": list(_calls()),
         "fields": [line.replace("](#", "](api.md#") for line in fields][2:],
     }
+
+
+def _retries(delays: Sequence[int]) -> list[str]:
+    return [f"`{' '.join(map(str, delays))}`: {len(delays) + 1} attempts within {sum(delays) / 3600:.0f} hours."]
 
 
 def _default(name: str) -> Any:

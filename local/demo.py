@@ -1,4 +1,4 @@
-"""Demo of `up`: a receiver subscribed to every event, one sample of each, and a display of the deliveries.
+"""Demo of `up`: a receiver of each event that has both formats, one sample of each, and a display of the deliveries.
 
 Scheduled events are not emitted as samples: the demo creates an expiry row of each kind and triggers its schedule.
 """
@@ -216,7 +216,7 @@ class Demo:
             await self._receiver.start(HOST, port)
             async with api_client(stack.api, stack.api_key) as http:
                 client = DemoClient(http, stack.store)
-                self._screen.begin("Subscribing the demo's receiver to every event")
+                self._screen.begin(f"Subscribing the demo's receiver to {len(SEEDS)} events, in both formats")
                 subscriptions = await client.ensure_subscriptions(f"http://{HOST}:{port}")
                 self._screen.end()
                 result = await self._emit_and_watch(client, subscriptions)

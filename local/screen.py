@@ -71,7 +71,7 @@ class Screen:
 
 def addresses(stack: Stack, data: DataDirectory, receiver: int | None) -> Text:
     """List addresses and logins, one per line. The secrets themselves stay in the file. `receiver`: the demo's port."""
-    demo = ("Demo receiver", f"http://{HOST}:{receiver}", "subscribed to every event; `up` prints its requests")
+    demo = ("Demo receiver", f"http://{HOST}:{receiver}", "subscribed to its 17 events; `up` prints its requests")
     lines = (
         ("API", stack.api, f"store {stack.store}, key in the header X-AUTH-TOKEN"),
         ("API docs", stack.docs, ""),

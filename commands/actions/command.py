@@ -58,7 +58,7 @@ def _say(console: Console, title: str, found: dict[str, Any]) -> None:
     lines = [(found["text"], ""), (found["remedy"], "dim")]
     if found.get("messageId"):
         lines.append((f"delivery {found['messageId']}", "dim"))
-    if found.get("lastAnswerMessageId"):
+    if found.get("lastAnswerMessageId", found.get("messageId")) != found.get("messageId"):
         lines.append((f"last answer of the receiver: delivery {found['lastAnswerMessageId']}", "dim"))
     if found.get("temporalUrl"):
         lines.append((found["temporalUrl"], "dim"))

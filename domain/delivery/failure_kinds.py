@@ -60,7 +60,7 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str, str]]] = {
             "webhook disabled",
             "The webhook was disabled, by a person, by its receiver or after days without success, so nothing "
             "was sent.",
-            "Repair the receiver, enable the webhook again, and recover the deliveries that ended since then.",
+            "Have the receiver repaired, or ask its owner why; then enable the webhook and recover what ended since.",
         ),
         FailureKind.subscription_deleted: (
             "webhook deleted",

@@ -113,7 +113,7 @@ async def test_a_timeout_is_set_shown_and_given_back_to_the_installation(visit: 
     somebody = await visit("editor")
     webhook_id = await shop.created()
     here = f"/admin/{shop.store}/webhooks/{webhook_id}"
-    for typed, kept, shown in (("7", 7, "7"), ("", 15, "15")):
+    for typed, kept, shown in (("7", 7, "7 s"), ("", 15, "15 s")):
         await somebody.get(f"{here}/edit")
         assert (await somebody.post(f"{here}/edit", {"url": RECEIVER, "timeoutSeconds": typed})).status_code == 303
         assert (await shop.details(webhook_id))["timeoutSeconds"] == kept
