@@ -1,10 +1,11 @@
 """Idle connections: how long they are used again, what a closed one costs, and how many there may be."""
 
 import asyncio
+import re
 import resource
 import subprocess
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 
@@ -119,6 +120,18 @@ async def test_the_oldest_idle_connection_makes_way_for_one_too_many(monkeypatch
         assert [receiver.connections for receiver in receivers] == [2, 1, 1]
 
 
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer each request of a connection: 2,000 of the recording receivers would take half a minute."""
+    with suppress(asyncio.IncompleteReadError, ConnectionError):
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            assert length is not None
+            await reader.readexactly(int(length[1]))
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    writer.close()
+
+
 SEND_TO_MANY = """
 import asyncio, collections, sys
 import uvloop
@@ -146,8 +159,11 @@ async def test_two_thousand_receivers_cost_no_descriptor_too_many(raised: str) -
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 6000:
         pytest.skip("2,000 receivers need more descriptors than this process may have")
-    async with AsyncExitStack() as receivers:
-        ports = [(await receivers.enter_async_context(Receiver())).port for _ in range(2000)]
+    async with AsyncExitStack() as listening:
+        ports = []
+        for _ in range(2000):
+            server = await listening.enter_async_context(await asyncio.start_server(answer, "127.0.0.1", 0))
+            ports.append(server.sockets[0].getsockname()[1])
         program = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
