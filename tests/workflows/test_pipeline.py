@@ -138,11 +138,12 @@ async def test_retries_that_a_stopped_worker_did_not_start_are_started_by_anothe
             await before.subscribe("CustomerUpdated", receiver.url("/hook"))
             proxy.freeze()
             await before.emit("CustomerUpdated", CUSTOMER, count=30)
+            await before.until_statuses({"pending": 30})
 
             async def stuck() -> bool:
-                return proxy.held_back > 0 and await before.statuses() == {"pending": 30}
+                return proxy.held_back > 0 and len(receiver.requests) == 30
 
-            await eventually(stuck, 20, "retries are being started")
+            await eventually(stuck, 60, "retries are being started")
         async with pipeline(database_url, temporal.client, **same) as after:
 
             async def all_wait() -> bool:
