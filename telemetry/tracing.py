@@ -96,7 +96,7 @@ class Traces:
             links=() if inside or not around.is_valid else [Link(around)],
             attributes={
                 "http.request.method": "POST",
-                "server.address": urlsplit(url).hostname or "",
+                "server.address": _host(url),
                 "webhook.store": event.store_code,
                 "webhook.event_id": str(event.event_id),
                 "webhook.message_id": str(message_id),
@@ -119,6 +119,14 @@ class Traces:
 
 
 NO_TRACES = Traces()
+
+
+def _host(url: str) -> str:
+    """Return the host of a stored URL, or nothing if it is not one: the request builder refuses it, not the tracing."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _span_of(context: Context) -> SpanContext:

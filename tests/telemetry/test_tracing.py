@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from uuid import uuid4
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -13,6 +14,7 @@ from opentelemetry.trace import format_trace_id
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
+from domain.wire.bodies import EventFacts
 from telemetry.export import traces_to
 from temporal.client import temporal_client
 from tests.api.running import RunningApi, running_api
@@ -87,6 +89,17 @@ async def traced(
         pipeline(url, client, traces=of_worker, **overrides) as running,
     ):
         yield Traced(api, running, exporter)
+
+
+def test_an_attempt_at_a_url_that_is_none_has_a_span_without_a_host() -> None:
+    exporter = InMemorySpanExporter()
+    traces = traces_to(SimpleSpanProcessor(exporter), "worker")
+    event = EventFacts(uuid4(), "CustomerUpdated", "default", "2026-01-01T00:00:00Z", "{}")
+    traceparent, ids = f"00-{CALLER}-00f067aa0ba902b7-01", {"message_id": uuid4(), "subscription_id": uuid4()}
+    with traces.attempt(event, traceparent, url="http://[::1:80/", number=1, **ids):
+        pass
+    [span] = exporter.get_finished_spans()
+    assert (span.attributes or {})["server.address"] == ""
 
 
 async def test_one_event_is_one_trace_from_its_emit_to_its_attempt(
