@@ -1,7 +1,10 @@
 """The connection to PostgreSQL: one engine per process, one transaction per request or activity."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import asyncpg
@@ -11,13 +14,20 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
-from storage.unavailable import is_unavailable
+from storage.unavailable import is_away, is_unavailable
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 CONNECT_SECONDS = 5
 """Time-out of connecting. A running database answers in milliseconds, and an outage should be reported soon."""
+
+AWAY_SECONDS = 3.0
+"""Time for which work is repeated while the server is away: one that was killed is back after 1 to 2 s."""
+
+AGAIN_SECONDS = 0.1
+MOST_REPEATED = 10_000
+"""Maximum weight of the work that is repeated at once, such as events in memory."""
 
 STATEMENT_CACHE = 200
 """Prepared statements per connection: more than this project has."""
@@ -59,6 +69,8 @@ class Database:
         """Arguments of connections outside SQLAlchemy's pool, to the same server."""
         self._connect_args["timeout"] = CONNECT_SECONDS
         self._connect_args.pop("prepared_statement_cache_size", None)  # known to SQLAlchemy only
+        self._away_since = inf
+        self._repeated = 0
         self._autocommitting = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @property
@@ -78,6 +90,30 @@ class Database:
         """Run one function in a transaction of its own and return its result."""
         async with self.transaction() as connection:
             return await function(connection, *args, **kwargs)
+
+    async def repeated(self, work: Callable[[], Awaitable[R]], weight: int = 1) -> R:
+        """Return the result of some work, which is repeated while the server is away: at once, as its connection may be
+        the only one that is dead, then until AWAY_SECONDS after the first failure of any work."""
+        pause = 0.0
+        self._repeated += weight
+        try:
+            while True:
+                began = time.monotonic()
+                try:
+                    result = await work()
+                except Exception as error:
+                    if not is_away(error):
+                        raise
+                    self._away_since = min(self._away_since, began)
+                    if time.monotonic() - self._away_since > AWAY_SECONDS or self._repeated > MOST_REPEATED:
+                        raise
+                else:
+                    self._away_since = inf
+                    return result
+                await asyncio.sleep(pause)
+                pause = AGAIN_SECONDS
+        finally:
+            self._repeated -= weight
 
     @asynccontextmanager
     async def single_statements(self) -> AsyncIterator[AsyncConnection]:

@@ -16,6 +16,9 @@ _UNAVAILABLE_CLASSES = (
     "25006",  # read-only transaction: a standby, or a server that refuses writes
 )
 
+_STAYING_CLASSES = ("53", "58", "25006")
+"""Those that a server which runs says, and says again."""
+
 
 def is_unavailable(error: BaseException) -> bool:
     """Return True for an outage that passes by itself or by an operator's action. Such outages are: no connection, a
@@ -29,6 +32,12 @@ def is_unavailable(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         return _refuses_work(error.sqlstate)
     return isinstance(error, (OSError, TimeoutError, PoolTimeoutError, asyncpg.InterfaceError))
+
+
+def is_away(error: BaseException) -> bool:
+    """Return True for an outage of the server itself, which is soon over if it died or was restarted."""
+    sqlstate = getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlstate", None)
+    return is_unavailable(error) and not (isinstance(sqlstate, str) and sqlstate.startswith(_STAYING_CLASSES))
 
 
 def _refuses_work(sqlstate: object) -> bool:

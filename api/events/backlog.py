@@ -43,7 +43,7 @@ class BacklogGauge:
 
     async def current(self) -> EventBacklog:
         """Return the backlog, at most FRESH_SECONDS old. Raises the error of the database if it cannot be read."""
-        return await self._cache.get(None, self._read) or EventBacklog(0, 0.0)
+        return await self._cache.get(None, lambda: self._database.repeated(self._read)) or EventBacklog(0, 0.0)
 
     async def close(self) -> None:
         """Wait for the readings in progress."""

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import islice
 
 from sqlalchemy.exc import DBAPIError
@@ -167,14 +168,9 @@ class Intake:
         `whole`, raise a Conflict instead.
         """
         began = time.perf_counter()
-        try:
-            outcomes = await self._attempt(events, whole=whole)
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-            # The server was restarted since this connection was last used. Ids are fixed, so a retry is safe: if the
-            # commit succeeded before the connection broke, the events are found and reported as duplicates.
-            outcomes = await self._attempt(events, whole=whole)
+        # Ids are fixed, so a repetition is safe: if the commit succeeded before the connection broke, the events are
+        # found and reported as duplicates.
+        outcomes = await self._database.repeated(partial(self._attempt, events, whole=whole), len(events))
         took = time.perf_counter() - began
         if whole:
             self._batch_seconds = took

@@ -125,5 +125,8 @@ class Principals:
     async def _looked_up(
         self, query: Callable[Concatenate[AsyncConnection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        async with asyncio.timeout(LOOK_UP_SECONDS), self._database.transaction() as connection:
-            return await query(connection, *args, **kwargs)
+        async def look_up() -> T:
+            async with asyncio.timeout(LOOK_UP_SECONDS), self._database.transaction() as connection:
+                return await query(connection, *args, **kwargs)
+
+        return await self._database.repeated(look_up)

@@ -147,8 +147,9 @@ class TestWakingTheRelay:
 
 class TestWhatCannotBeStoredNow:
     async def test_a_database_that_is_gone_is_a_503_and_one_that_returns_takes_events_again(
-        self, database_url: str
+        self, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("storage.database.AWAY_SECONDS", 0.5)
         async with behind_proxy(database_url) as (api, proxy):
             assert (await api.emit()).status_code == 202
             proxy.cut(refuse=True)
@@ -164,6 +165,23 @@ class TestWhatCannotBeStoredNow:
                 return (await api.emit()).status_code == 202
 
             await eventually(taken_again, DUE_SECONDS, "events are taken again")
+
+    async def test_emits_wait_for_a_database_that_is_soon_back(self, database_url: str) -> None:
+        async with behind_proxy(database_url) as (api, proxy):
+            assert (await api.emit()).status_code == 202
+            proxy.cut(refuse=True)
+            for cache in (api.resources.backlog._cache, api.resources.principals._keys):
+                cache._entries.clear()  # as after a second without emits
+            batch = api.post("event/batch", [{"eventName": "CustomerUpdated", "data": {}}])
+            waiting = [asyncio.ensure_future(one) for one in (api.emit(), batch)]
+
+            async def met() -> bool:
+                return proxy.refused > 2
+
+            await eventually(met, DUE_SECONDS, "the API asks again for its database")
+            assert not any(one.done() for one in waiting)
+            proxy.mend()
+            assert [one.status_code for one in await asyncio.gather(*waiting)] == [202, 202]
 
     async def test_connections_that_broke_while_idle_cost_nobody_a_503(self, database_url: str) -> None:
         async with behind_proxy(database_url) as (api, proxy):
