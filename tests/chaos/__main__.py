@@ -12,17 +12,17 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import shutil
+import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import psutil
 from rich.console import Console
 
+from bench.pipeline import machine
 from bench.temporal_server import RunningTemporal
 from tests.chaos.clock import LIBRARIES
 from tests.chaos.findings import LENIENT, STRICT, Findings, examine
@@ -74,6 +74,9 @@ def arguments() -> argparse.Namespace:
         help="of that server's processes, which are killed in turn and started again by what keeps them running "
         "(TEMPORAL_PID_FILES); without them it is not killed",
     )
+    parser.add_argument(
+        "--beside", type=int, default=0, help="other processes that compute all the time: up to which load times hold"
+    )
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="put this defect into the product first")
     parser.add_argument("--lenient", action="store_true", help="wide bounds for what is measured in seconds")
     parser.add_argument("--json", type=Path, help="write the result to this file too")
@@ -86,16 +89,16 @@ def arguments() -> argparse.Namespace:
     return chosen
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
-    return {
-        "cores": os.cpu_count(),
-        "memory_gb": round(psutil.virtual_memory().total / 2**30),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "load_before": round(os.getloadavg()[0], 2),
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """So many processes compute during the block."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def main() -> int:
@@ -110,8 +113,9 @@ def main() -> int:
         isolate(sys.argv[1:])
     bounds = LENIENT if chosen.lenient else STRICT
     temporal = RunningTemporal(chosen.temporal, tuple(chosen.temporal_pid_files)) if chosen.temporal else None
-    options = ("workers", "scale", "clock_jumps", "partitions", "full_disks")
+    options = ("workers", "scale", "clock_jumps", "partitions", "full_disks", "beside")
     facts = machine() | {name: getattr(chosen, name) for name in options}
+    facts["command"] = facts["command"].removesuffix(f" {ISOLATED}")
     folder = chosen.keep or Path(tempfile.mkdtemp(prefix="loyalty-webhooks-chaos-"))
     runs: list[Findings] = []
     for seed in map(int, chosen.seeds.split(",")):
@@ -127,7 +131,9 @@ def main() -> int:
             temporal=temporal,
         )
         shutil.rmtree(folder / str(seed), ignore_errors=True)  # what an earlier run left is none of this one's
-        outcome = asyncio.run(run(settings, folder / str(seed)))
+        with busy(chosen.beside):
+            outcome = asyncio.run(run(settings, folder / str(seed)))
+            facts["load_after"] = round(os.getloadavg()[0], 2)
         runs.append(
             examine(
                 outcome.ledger,
