@@ -104,6 +104,20 @@ $(PEERS)/.installed: bench/peers/requirements.lock
 chaos: install ## Kill, stop and cut off everything by seed and count what is lost, as in SEED=7 MINUTES=2 ARGS=--partitions.
 	@$(BIN)/python -m tests.chaos --seeds $(SEED) --minutes $(MINUTES) $(ARGS)
 
+.PHONY: kills
+kills: install ## Kill each component three times in a minute of 400 events a second, for docs/reliability.md; 10 minutes.
+	@$(BIN)/python -m tests.chaos.kills $(ARGS)
+	@$(BIN)/python docs/render.py
+
+.PHONY: hour
+hour: install ## Deliver 30 % of the burst rate for an hour with a disturbance a minute, as in ARGS="--minutes 10".
+	@$(BIN)/python -m tests.chaos.hour $(ARGS)
+	@$(BIN)/python docs/render.py
+
+.PHONY: figures
+figures: install $(PEERS)/.installed ## Take all figures of the pages anew and render them; some five hours on a quiet machine.
+	@$(BIN)/python -m bench.figures $(ARGS)
+
 .PHONY: attack
 attack: install ## Attack the API and a worker by seed and count what is let in, as in SEED=7; ten minutes.
 	@$(BIN)/python -m tests.attack --seed $(SEED) $(ARGS)

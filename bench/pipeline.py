@@ -8,6 +8,9 @@ import asyncio
 import json
 import os
 import platform
+import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -22,6 +25,7 @@ from bench.servers import certificate_for
 from bench.stack import SETTLE_SECONDS, Bench, bench_stack
 
 RESULTS = Path(__file__).parent / "results"
+CODE = (":/", ":(top,exclude)bench/results", ":(top,exclude)docs")
 EVENT = "CustomerUpdated"
 EMIT_BATCH = 500
 
@@ -146,15 +150,24 @@ def keep(name: str, figures: dict[str, Any], before: dict[str, Any]) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
+    """What the figures were taken on, and how: the command, and the commit with a `+` if files differ from it."""
+    module = getattr(sys.modules["__main__"].__spec__, "name", "").removesuffix(".__main__")
     return {
+        "commit": _git("rev-parse", "HEAD") + "+" * bool(_git("status", "--porcelain", "--", *CODE)),
+        "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "load_before": os.getloadavg()[0],
+        "load_before": round(os.getloadavg()[0], 2),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _git(*arguments: str) -> str:
+    """Output of a command of git; empty outside a checkout."""
+    done = subprocess.run(["git", *arguments], cwd=RESULTS, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 SCENARIOS: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {

@@ -3,7 +3,6 @@
 import argparse
 import inspect
 import itertools
-import json
 import re
 import sys
 from collections.abc import Callable
@@ -20,6 +19,8 @@ from typer.core import TyperGroup
 import cli
 from activities.drain import FIRST_WINDOW
 from api.operations.metrics import ApiMetrics
+from bench.figures import OLDER
+from docs.measured import attacks_page, performance_page, reliability_page
 from docs.pictures import path_of_an_event, states_of_a_delivery
 from docs.reference import api_page, contract_page, events_page
 from domain.delivery.breaker import hold_reason
@@ -44,11 +45,6 @@ from temporal.retries import STARTS_AT_ONCE
 from tests.sending.http.hostile import HOSTILE
 
 DOCS = Path(__file__).parent
-RESULTS = DOCS.parent / "bench" / "results"
-CHAOS = RESULTS / "chaos.json"
-WORST_SHOWN = 5
-"""Hostile receivers on the page of attacks, those that delay their neighbour most."""
-
 SECTION = re.compile(r"^    # (?P<title>\S.*)$")
 FIELD = re.compile(r"^    (?P<name>[a-z_]+): ")
 
@@ -176,50 +172,6 @@ def hostile_receivers_page() -> str:
         failure = verdict(Answer(case.status_code, case.failure)).failure
         result = "delivered" if failure is None else f"failed: `{failure}`"
         lines.append(f"| {name} | {case.status_code or ''} | {result} | {case.note or ''} |")
-    return "\n".join(lines) + "\n"
-
-
-def attacks_page() -> str:
-    """Render the last result of `make attack`."""
-    result = json.loads((RESULTS / "attack.json").read_text())
-    machine, attacks = result["machine"], result["attacks"]
-    beside = attacks[-1]["neighbour"]
-    worst = sorted(beside["beside"].items(), key=lambda one: -one[1]["p99_ms"])[:WORST_SHOWN]
-    lines = [
-        "# Attacks",
-        "",
-        "`make attack` starts a stack and attacks it with the cases of the tests: calls against the OpenAPI document,",
-        "large heads, unfinished and expensive requests, every route without its right, the table of refused URLs, the",
-        "[hostile receivers](hostile-receivers.md). The seed decides on data and order. Beside each attack on the API",
-        "another client asks for `/healthz` on a connection of its own; beside each receiver, 20 events a second are",
-        "delivered to a healthy one of another store. Generated from `bench/results/attack.json` by `make docs`.",
-        "",
-        f"`{result['command']}`, {machine['at'][:10]}, commit {result['commit'][:7]}: {machine['cores']} cores, "
-        f"{machine['memory_gb']} GB, {result['minutes']:.0f} minutes; load {machine['load_before']:.1f} before and "
-        f"{result['load_after']:.1f} after, of which other work on the machine had its part.",
-        "",
-        "| attack | cases tried | let in | which would be | longest `/healthz` wait, or p99 of the neighbour |",
-        "| --- | ---: | ---: | --- | --- |",
-    ]
-    for one in attacks:
-        wait = f"{one['healthz_ms']:.0f} ms" if "healthz_ms" in one else "–"
-        if "neighbour" in one:
-            wait = f"p99 {beside['worst_p99_ms']:.0f} ms beside the worst"
-        counts = one["counts_as_let_in"]
-        lines.append(f"| {one['name']} | {one['cases']:,} | {one['let_in']:,} | {counts} | {wait} |")
-    lines += [
-        "",
-        f"Without an attack the other client waits at most {result['healthz_idle_ms']:.0f} ms. The goal is that no "
-        "request of one client holds another's `/healthz` longer than 100 ms.",
-        "",
-        f"Alone, the neighbour's deliveries arrive after p50 {beside['idle_p50_ms']:.0f} ms and p99 "
-        f"{beside['idle_p99_ms']:.0f} ms; beside the receivers, p99 is {beside['median_p99_ms']:.0f} ms in the median. "
-        "The goal is at most 3× beside any of them. The worst:",
-        "",
-        "| the receiver … | p50 | p99 |",
-        "| --- | ---: | ---: |",
-        *(f"| {name} | {half['p50_ms']:.0f} ms | {half['p99_ms']:.0f} ms |" for name, half in worst),
-    ]
     return "\n".join(lines) + "\n"
 
 
@@ -440,64 +392,6 @@ def architecture_page() -> str:
     return BRAKES.sub(lambda place: place[1] + table + place[2], (DOCS / "architecture.md").read_text())
 
 
-RESULT = re.compile(r"(<!-- result: .*? -->\n).*(<!-- end of result -->)", re.DOTALL)
-
-
-def reliability_page() -> str:
-    """Return the page with the last full result of `python -m tests.chaos` between its markers."""
-    page = (DOCS / "reliability.md").read_text()
-    figures = "\n".join(["", *_chaos_lines(json.loads(CHAOS.read_text())), "", ""])
-    return RESULT.sub(lambda place: place[1] + figures + place[2], page)
-
-
-def _chaos_lines(result: dict[str, Any]) -> list[str]:
-    """Render the result as text: the run, the disturbances, and each guarantee with its measured figure."""
-    totals, machine = result["totals"], result["machine"]
-    seeds, minutes = ",".join(map(str, totals["seeds"])), totals["seconds"] / 60 / len(totals["seeds"])
-    given = "".join(f" --{name.replace('_', '-')}" for name in ("partitions", "full_disks") if machine.get(name))
-    given += "" if machine["clock_jumps"] else " --no-clock-jumps"
-    arrival, overall = totals["arrival_seconds"], totals["retry_error_seconds"]
-    options = f"--seeds {seeds} --minutes {minutes:g}{given} --json bench/results/chaos.json"
-    lines = [
-        f"`python -m tests.chaos {options}`, {machine['at'][:10]}:",
-        f"{machine['cores']} cores, {machine['memory_gb']} GB, {machine['workers']} workers; {totals['events']:,} "
-        f"events, {totals['events_sent_again']:,} of them",
-        f"repeated by the emitter, {totals['deliveries']:,} deliveries in {totals['requests']:,} requests; "
-        f"{totals['kills']} kills",
-        f"among {totals['disturbances']} disturbances; **lost {totals['lost']}**, repeated {totals['duplicates']}.",
-        "",
-        "| disturbance | times | requests in flight | repeats | until the process was ready again, p50 "
-        "| until new events arrived, p50 | maximum |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, kind in result["kinds"].items():
-        ready, recovery = kind["process_seconds"], kind["recovery_seconds"]
-        lines.append(
-            f"| {name} | {kind['count']} | {kind['under_way']} | {kind['repeats']} "
-            f"| {_seconds(ready['p50'])} | {_seconds(recovery['p50'])} | {_seconds(recovery['max'])} |"
-        )
-    lines += ["", "| guarantee | measured | limit | |", "| --- | --- | --- | --- |"]
-    for promise in result["promises"]:
-        seen, bound = (_figure(promise[key], promise["unit"]) for key in ("figure", "bound"))
-        lines.append(f"| {promise['text']} | {seen} | {bound} | {'kept' if promise['kept'] else '**broken**'} |")
-    return [
-        *lines,
-        "",
-        f"Latency from the 202 to the first request, kills included: p50 {_seconds(arrival['p50'])}, "
-        f"p99 {_seconds(arrival['p99'])}, maximum {_seconds(arrival['max'])}.",
-        f"Of {totals['retries']:,} timed retries {totals['retries_undisturbed']:,} were undisturbed; lateness of all: "
-        f"p50 {_seconds(overall['p50'])}, p99 {_seconds(overall['p99'])}.",
-    ]
-
-
-def _seconds(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f} s"
-
-
-def _figure(value: float | None, unit: str) -> str:
-    return "–" if value is None else f"{value:g} {unit}".strip()
-
-
 def cli_page() -> str:
     """Render every command with its help, arguments and options."""
     lines = [
@@ -567,6 +461,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "explain.md": explain_page,
     "lifecycle.md": lifecycle_page,
     "metrics.md": metrics_page,
+    "performance.md": performance_page,
     "reliability.md": reliability_page,
     "api.md": api_page,
     "events.md": events_page,
@@ -574,6 +469,11 @@ PAGES: dict[str, Callable[[], str]] = {
     "pictures/path-of-an-event.svg": path_of_an_event,
     "pictures/states-of-a-delivery.svg": states_of_a_delivery,
 }
+
+
+def _undated(text: str) -> str:
+    """The page without the marks of results that are older than the code: each commit may change them."""
+    return text.replace(OLDER, "")
 
 
 def main() -> int:
@@ -584,7 +484,7 @@ def main() -> int:
     stale = 0
     for name, page in PAGES.items():
         path, text = DOCS / name, page()
-        if path.is_file() and path.read_text() == text:
+        if path.is_file() and _undated(path.read_text()) == _undated(text) and (check or path.read_text() == text):
             continue
         stale += 1
         if not check:

@@ -12,7 +12,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -31,7 +30,6 @@ from bench.temporal_server import RunningTemporal
 from tests.attack.api import API_ATTACKS, Target
 from tests.attack.tried import Tried, neighbour
 from tests.attack.worker import addresses_at_creation, addresses_at_send, hostile_receivers
-from tests.house import ROOT
 
 SHUT = {"ALLOWED_NETWORKS": "", "SUBSCRIPTIONS_PER_STORE": "1000000", "SUBSCRIPTIONS_PER_EVENT": "1000000"}
 """Settings of the installation that is attacked by clients: no private network is allowed, unlike for the receivers."""
@@ -91,7 +89,9 @@ def show(result: dict[str, Any], console: Console) -> None:
     for one in result["attacks"]:
         wait = f"{one['healthz_ms']:.0f} ms" if "healthz_ms" in one else ""
         if beside := one.get("neighbour"):
-            wait = f"p99 {beside['worst_p99_ms']:.0f} ms ({beside['worst']}), alone {beside['idle_p99_ms']:.0f} ms"
+            wait = (
+                f"p99 {beside['p99_ratio']:.1f}× of alone, at most {beside['worst_p99_ratio']:.1f}× ({beside['worst']})"
+            )
         table.add_row(one["name"], f"{one['cases']:,}", f"{one['let_in']:,}", Text(wait))
     console.print(table)
     console.print(f"/healthz without an attack: at most {result['healthz_idle_ms']:.0f} ms.")
@@ -106,13 +106,7 @@ def main() -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of cases: 0.1 is a tenth (default 1)")
     parser.add_argument("--json", type=Path, default=RESULTS / "attack.json", help="where the result is kept")
     chosen = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    facts = {
-        "scenario": "attack",
-        "command": f"python -m tests.attack --seed {chosen.seed} --scale {chosen.scale:g}",
-        "commit": commit.stdout.strip(),
-        "machine": machine(),
-    }
+    facts = {"scenario": "attack", "machine": machine()}
     began = time.monotonic()
     result = facts | asyncio.run(attack(chosen.seed, chosen.scale))
     result |= {"minutes": round((time.monotonic() - began) / 60, 1), "load_after": round(os.getloadavg()[0], 2)}

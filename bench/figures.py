@@ -1,0 +1,151 @@
+"""All figures that the pages quote, taken anew in one go: `make figures`, or some of them
+
+    python -m bench.figures --only burst-1 steady      the commands of these results
+    python -m bench.figures --check                    which results are older than what they measure; 1 if any is
+
+Takes some five hours on two cores, which nothing else should use. Each command keeps its own results; how long each
+took is kept in bench/results/figures.json. The pages are rendered at the end, and mark a result that is older.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from bench.pipeline import RESULTS, machine
+
+PATH = ("activities", "api/events", "domain", "relay", "sending", "storage", "temporal", "workflows", "worker.py")
+"""The path of an event."""
+
+OLDER = " **older than the code**"
+"""Mark of a result on a page. The check of the pages ignores it: whether it is due changes with every commit."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A command (of `python -m`), the results it keeps, and the files that these measure."""
+
+    command: str
+    results: tuple[str, ...]
+    measures: tuple[str, ...] = PATH
+    by_hand: bool = False
+    """It needs another checkout, a Temporal server that runs, or most of a day."""
+
+
+MEASUREMENTS = (
+    Measurement("bench.pipeline", ("idle", "idle-https", "burst-1", "burst-https", "burst-5", "signing")),
+    Measurement("bench.sustained", ("steady", "failing")),
+    Measurement("bench.receiver_rate", ("receiver",), ("bench/receiver.py", "bench/receiver_rate.py")),
+    Measurement("bench.handshakes", ("handshakes",), ("sending/http",)),
+    Measurement("bench.layers", ("layers",)),
+    Measurement("bench.order", ("order",)),
+    Measurement("bench.waiting --bursts", ("waiting-10000",)),
+    Measurement("bench.waiting --waiting 100000 --bursts", ("waiting-100000",), by_hand=True),
+    Measurement("bench.fairness noisy --pairs 5 --events 15000", ("fairness-noisy",)),
+    Measurement("bench.fairness backlog", ("fairness-backlog",)),
+    Measurement("bench.fairness neighbour", ("fairness-neighbour",)),
+    Measurement("bench.capacity measure", ("unit-costs",), ("relay", "storage", "temporal", "workflows")),
+    Measurement("bench.postgres python -m bench.intake", ("intake",), ("api", "domain/events", "storage/events")),
+    Measurement("bench.postgres python -m bench.emit_log", ("emit-log",), ("api/events", "storage/events")),
+    Measurement(
+        "bench.postgres python -m bench.log_pages --deliveries 1000000",
+        ("log-pages",),
+        ("api/deliveries", "storage/deliveries"),
+    ),
+    Measurement("bench.panel_pages", ("panel-pages",), ("api/panel", "storage")),
+    Measurement("bench.retention", ("retention",), ("storage/events", "storage/migrations")),
+    Measurement(
+        "bench.expiry", ("expiry-1m", "expiry-2m", "expiry-delivering", "expiry-live"), (*PATH, "storage/expiry")
+    ),
+    Measurement("tests.chaos --seeds 1,2,3,4,5,6,7,8,9,10 --minutes 1.5 --json bench/results/chaos.json", ("chaos",)),
+    Measurement(
+        "tests.chaos --seeds 1,2,3,4,5,6,7,8,9,10 --minutes 2.5 --partitions --full-disks "
+        "--json bench/results/chaos-partitions.json",
+        ("chaos-partitions",),
+    ),
+    Measurement(
+        "tests.chaos --seeds 1,2,3 --minutes 1.5 --beside 6 --lenient --json bench/results/chaos-busy.json",
+        ("chaos-busy",),
+    ),
+    Measurement("tests.chaos.kills", ("kills",)),
+    Measurement("tests.chaos.kills", ("kills-running",), by_hand=True),
+    Measurement("tests.chaos.hour", ("hour",)),
+    Measurement("tests.chaos.hour", ("hour-running",), by_hand=True),
+    Measurement("tests.attack", ("attack",), (*PATH, "api")),
+    Measurement("bench.peers", ("peers",)),
+    Measurement("bench.peers --tls", ("peers-https",)),
+    Measurement("bench.floors OLD .", ("floors", "floors-running"), by_hand=True),
+)
+
+
+def is_older(result: dict[str, Any], measures: tuple[str, ...]) -> bool:
+    """Return True if these files have changed since the commit of a result, or it names none that is known here."""
+    commit = result["machine"].get("commit", "").removesuffix("+")
+    compared = ["git", "diff", "--quiet", commit or "none", "HEAD", "--", *measures]
+    return subprocess.run(compared, cwd=RESULTS.parents[1], capture_output=True, check=False).returncode != 0
+
+
+def kept() -> dict[str, tuple[dict[str, Any], bool]]:
+    """Result -> its content, and True if it is older than what it measures; of those that are there."""
+    found = {}
+    for measurement in MEASUREMENTS:
+        for name in measurement.results:
+            if (path := RESULTS / f"{name}.json").exists():
+                result = json.loads(path.read_text())
+                found[name] = result, is_older(result, measurement.measures)
+    return found
+
+
+def origin(result: dict[str, Any], *, older: bool) -> str:
+    """How and on what a result was taken, for a page."""
+    facts = result["machine"]
+    commit = facts.get("commit", "")
+    parts = [f"`{facts['command']}`"] if "command" in facts else []
+    parts += [facts["at"][:10], f"commit {commit[:7]}{'+' * commit.endswith('+')}" if commit else "commit not kept"]
+    return f"{', '.join(parts)}, load before {facts['load_before']:.1f}{OLDER * older}"
+
+
+def take(only: list[str]) -> bool:
+    """Run the commands of these results, or all; True if each succeeded."""
+    before, began, minutes, failed = machine(), time.monotonic(), {}, []
+    for one in MEASUREMENTS:
+        if one.by_hand or (only and not {*only} & {*one.results}):
+            continue
+        print(f"{(time.monotonic() - began) / 60:4.0f} min  python -m {one.command}", flush=True)
+        command = [
+            sys.executable,
+            "-m",
+            *(sys.executable if word == "python" else word for word in one.command.split()),
+        ]
+        started = time.monotonic()
+        if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
+            failed.append(one.command)
+        minutes[one.command] = round((time.monotonic() - started) / 60, 1)
+    if not only:
+        total = {"machine": before, "minutes": minutes, "total_minutes": round(sum(minutes.values()))}
+        (RESULTS / "figures.json").write_text(json.dumps(total, indent=1) + "\n")
+    print(f"{(time.monotonic() - began) / 60:4.0f} min  done; failed: {', '.join(failed) or 'none'}")
+    return not failed
+
+
+def main() -> int:
+    """Command line; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="take nothing; list the results that are older")
+    parser.add_argument("--only", nargs="+", default=[], metavar="RESULT", help="the commands of these results")
+    chosen = parser.parse_args()
+    if chosen.check:
+        old = [name for name, (_, older) in kept().items() if older]
+        print("\n".join(old))
+        return 1 if old else 0
+    taken = take(chosen.only)
+    for writer in ("bench.plots", "bench.capacity --write", "docs.render"):
+        subprocess.run([sys.executable, "-m", *writer.split()], check=True)
+    return 0 if taken else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""The pages and parts of pages that are made of kept results."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.figures import kept, origin
+from bench.plots import placed
+from tests.chaos.findings import STRICT
+
+DOCS = Path(__file__).parent
+WORST_SHOWN = 5
+"""Hostile receivers on the page of attacks, those that delay their neighbour most."""
+
+
+def attacks_page() -> str:
+    """Render the last result of `make attack`."""
+    result, older = kept()["attack"]
+    machine, attacks = result["machine"], result["attacks"]
+    beside = attacks[-1]["neighbour"]
+    worst = sorted(beside["receivers"].items(), key=lambda one: -one[1]["p99_ratio"])[:WORST_SHOWN]
+    lines = [
+        "# Attacks",
+        "",
+        "`make attack` starts a stack and attacks it with the cases of the tests: calls against the OpenAPI document,",
+        "large heads, unfinished and expensive requests, every route without its right, the table of refused URLs, the",
+        "[hostile receivers](hostile-receivers.md). The seed decides on data and order. Beside each attack on the API",
+        "another client asks for `/healthz` on a connection of its own. Beside each receiver, which gets 1,000",
+        "deliveries, 20 events a second go to a healthy one of another store, as before without the hostile one: what",
+        "else the machine does falls on both. Generated from `bench/results/attack.json` by `make docs`.",
+        "",
+        f"{origin(result, older=older)}: {machine['cores']} cores, {machine['memory_gb']} GB, "
+        f"{result['minutes']:.0f} minutes; load after {result['load_after']:.1f}, of which other work on the machine "
+        "had its part.",
+        "",
+        "| attack | cases tried | let in | which would be | longest `/healthz` wait, or p99 of the neighbour |",
+        "| --- | ---: | ---: | --- | --- |",
+    ]
+    for one in attacks:
+        wait = f"{one['healthz_ms']:.0f} ms" if "healthz_ms" in one else "–"
+        if "neighbour" in one:
+            wait = f"p99 {beside['p99_ratio']:.1f}× of alone in the median"
+        counts = one["counts_as_let_in"]
+        lines.append(f"| {one['name']} | {one['cases']:,} | {one['let_in']:,} | {counts} | {wait} |")
+    lines += [
+        "",
+        f"Without an attack the other client waits at most {result['healthz_idle_ms']:.0f} ms. The goal is that no "
+        "request of one client holds another's `/healthz` longer than 100 ms.",
+        "",
+        f"Alone, the neighbour's deliveries arrive after p50 {beside['p50_ms_alone']:.0f} ms and p99 "
+        f"{beside['p99_ms_alone']:.0f} ms, beside a hostile receiver after {beside['p50_ms_among']:.0f} ms and "
+        f"{beside['p99_ms_among']:.0f} ms (medians over the receivers). The goal is p99 at most 3× of alone "
+        "beside any of them. The worst:",
+        "",
+        "| the receiver … | p50, p99 alone | p50, p99 beside it | p99, ratio |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name, pair in worst:
+        alone, among = (f"{pair[half]['p50_ms']:.0f} ms, {pair[half]['p99_ms']:.0f} ms" for half in ("alone", "among"))
+        lines.append(f"| {name} | {alone} | {among} | {pair['p99_ratio']:.1f}× |")
+    return "\n".join(lines) + "\n"
+
+
+def performance_page() -> str:
+    """Return the page with the table of all kept results."""
+    lines = ["| result | taken by, when, at which commit, on what |", "| --- | --- |"]
+    lines += [f"| `{name}` | {origin(result, older=older)} |" for name, (result, older) in kept().items()]
+    return placed((DOCS / "performance.md").read_text(), "origins", "\n".join(lines))
+
+
+def reliability_page() -> str:
+    """Return the page with the last results of the harness in its parts."""
+    page, results = (DOCS / "reliability.md").read_text(), kept()
+    parts: dict[str, Callable[[dict[str, Any]], list[str]]] = {
+        "chaos": _chaos_lines,
+        "chaos-busy": _busy_lines,
+        "kills": _kills_lines,
+        "kills-running": _kills_lines,
+        "hour": _hour_lines,
+        "hour-running": _hour_lines,
+    }
+    for name, lines in parts.items():
+        if name in results:
+            result, older = results[name]
+            page = placed(page, name, "\n".join([f"{origin(result, older=older)}:", *lines(result)]))
+    return page
+
+
+def _kills_lines(result: dict[str, Any]) -> list[str]:
+    """Render what became of a minute's events in which one component was killed three times."""
+    found = result["figures"]
+    lines = [
+        f"{found['per_second']:.0f} single events a second for {found['seconds']:.0f} s in each row, "
+        f"{found['workers']} worker.",
+        "",
+        "| killed three times | accepted | refused | lost | repeated | p50 | p99 | slowest | ready again after |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for name, row in found["killed"].items():
+        counts = " | ".join(f"{row[key]:,}" for key in ("accepted", "refused", "lost", "repeated"))
+        late = " | ".join(_seconds(row[f"{key}_seconds"]) for key in ("p50", "p99", "max"))
+        ready = ", ".join(map(_seconds, row["ready_seconds"])) or "–"
+        lines.append(f"| {name} | {counts} | {late} | {ready} |")
+    return lines
+
+
+def _hour_lines(result: dict[str, Any]) -> list[str]:
+    """Render the shares of an hour's first attempts that came in time."""
+    found = result["figures"]
+    lines = [
+        f"{found['minutes']} minutes at {found['per_second']:,} events a second (bursts: "
+        f"{', '.join(map(str, found['burst_per_second']))}), {found['workers']} worker: "
+        f"{found['accepted']:,} accepted, {found['refused']:,} refused first, **lost {found['lost']}**, "
+        f"repeated {found['repeated']:,}.",
+        "",
+        "| first attempts of events accepted in | number | within 2 s of the 202 | within 5 s | slowest |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, key in (("minutes without a disturbance", "quiet"), ("all minutes", "all")):
+        row = found[key]
+        shares = " | ".join(f"{row[f'within_{bound}']} %" for bound in (2, 5))
+        lines.append(f"| {name} | {row['deliveries']:,} | {shares} | {_seconds(row['max_seconds'])} |")
+    return lines
+
+
+def _busy_lines(result: dict[str, Any]) -> list[str]:
+    """Render what the promises in seconds come to beside other work."""
+    machine, totals = result["machine"], result["totals"]
+    lines = [
+        f"{totals['disturbances']} disturbances beside {machine['beside']} processes that compute all the time, load "
+        f"{machine['load_after']:.0f}: **lost {totals['lost']}**, repeated {totals['duplicates']}.",
+        "",
+        "| guarantee | measured | limit without other work |",
+        "| --- | --- | --- |",
+    ]
+    for promise in result["promises"]:
+        if promise["unit"] == "s":
+            bound = {"retry": STRICT.retry_p99_seconds}.get(promise["text"].split()[0], STRICT.recovery_seconds)
+            lines.append(f"| {promise['text']} | {_seconds(promise['figure'])} | {bound:g} s |")
+    return lines
+
+
+def _chaos_lines(result: dict[str, Any]) -> list[str]:
+    """Render the result as text: the run, the disturbances, and each guarantee with its measured figure."""
+    totals, machine = result["totals"], result["machine"]
+    arrival, overall = totals["arrival_seconds"], totals["retry_error_seconds"]
+    lines = [
+        f"{machine['cores']} cores, {machine['memory_gb']} GB, {machine['workers']} workers; {totals['events']:,} "
+        f"events, {totals['events_sent_again']:,} of them",
+        f"repeated by the emitter, {totals['deliveries']:,} deliveries in {totals['requests']:,} requests; "
+        f"{totals['kills']} kills",
+        f"among {totals['disturbances']} disturbances; **lost {totals['lost']}**, repeated {totals['duplicates']}.",
+        "",
+        "| disturbance | times | requests in flight | repeats | until the process was ready again, p50 "
+        "| until new events arrived, p50 | maximum |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, kind in result["kinds"].items():
+        ready, recovery = kind["process_seconds"], kind["recovery_seconds"]
+        lines.append(
+            f"| {name} | {kind['count']} | {kind['under_way']} | {kind['repeats']} "
+            f"| {_seconds(ready['p50'])} | {_seconds(recovery['p50'])} | {_seconds(recovery['max'])} |"
+        )
+    lines += ["", "| guarantee | measured | limit | |", "| --- | --- | --- | --- |"]
+    for promise in result["promises"]:
+        seen, bound = (_figure(promise[key], promise["unit"]) for key in ("figure", "bound"))
+        lines.append(f"| {promise['text']} | {seen} | {bound} | {'kept' if promise['kept'] else '**broken**'} |")
+    return [
+        *lines,
+        "",
+        f"Latency from the 202 to the first request, kills included: p50 {_seconds(arrival['p50'])}, "
+        f"p99 {_seconds(arrival['p99'])}, maximum {_seconds(arrival['max'])}.",
+        f"Of {totals['retries']:,} timed retries {totals['retries_undisturbed']:,} were undisturbed; lateness of all: "
+        f"p50 {_seconds(overall['p50'])}, p99 {_seconds(overall['p99'])}.",
+    ]
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f} s"
+
+
+def _figure(value: float | None, unit: str) -> str:
+    return "–" if value is None else f"{value:g} {unit}".strip()

@@ -1,0 +1,38 @@
+"""Kept results name where they come from, and are told from older ones."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bench import figures
+from bench.pipeline import RESULTS, machine
+
+
+def test_every_kept_result_is_that_of_a_command() -> None:
+    known = {name for one in figures.MEASUREMENTS for name in one.results} | {"figures"}
+    assert {path.stem for path in RESULTS.glob("*.json")} - known == set()
+
+
+def test_a_result_is_older_once_what_it_measures_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", *arguments]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    def changed(name: str) -> str:
+        (tmp_path / name).write_text(str(len(list(tmp_path.iterdir()))))
+        git("add", name)
+        git("commit", "--quiet", "--message", name)
+        return git("rev-parse", "HEAD")
+
+    monkeypatch.setattr(figures, "RESULTS", tmp_path / "bench" / "results")
+    git("init", "--quiet")
+    result = {"machine": {"commit": changed("relay")}}
+    changed("panel")
+    assert not figures.is_older(result, ("relay",))
+    assert figures.is_older(result, ("panel",))
+    assert figures.is_older({"machine": {}}, ("relay",))
+
+
+def test_a_result_names_its_machine_load_commit_and_command() -> None:
+    assert machine().keys() >= {"cores", "load_before", "at", "commit", "command"}
