@@ -29,7 +29,6 @@ from tests.chaos.verdict import REQUEST_SECONDS, duplicates, lost
 from tests.house import ROOT
 
 SETTINGS = {
-    "REQUEST_TIMEOUT_SECONDS": str(REQUEST_SECONDS),  # a receiver that hangs is to be met more than once in a run
     "BREAKER_FIRST_PROBE_SECONDS": "2",
     "BREAKER_LONGEST_PROBE_SECONDS": "8",  # a receiver that is well again is to be seen within the run
     "LOG_LEVEL": "WARNING",
@@ -63,6 +62,8 @@ class Settings:
     """Data are on file systems of their own, which are filled. For an isolated process."""
     actions: Sequence[Action] | None = None
     quiet_seconds: float = QUIET_SECONDS
+    request_seconds: int = REQUEST_SECONDS
+    """Time-out of requests: short, so that a receiver that hangs is met more than once in a run."""
     temporal: RunningTemporal | None = None
     """A Temporal server that runs already, in place of one of the run's own."""
 
@@ -98,7 +99,8 @@ async def run(settings: Settings, folder: Path | None = None) -> Outcome:
         network = await closing.enter_async_context(Network()) if settings.partitions else None
         place = LOOPBACK if network is None else await network.join("receiver")
         receiver = await closing.enter_async_context(_receiver(settings, folder, place))
-        environment = {**SETTINGS, "CA_BUNDLE": receiver["ca_bundle"]}
+        timeout = {"REQUEST_TIMEOUT_SECONDS": str(settings.request_seconds)}
+        environment = {**SETTINGS, **timeout, "CA_BUNDLE": receiver["ca_bundle"]}
         async with (
             chaos_stack(
                 folder,

@@ -4,15 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.defects import RUNS, SEED
 from tests.chaos.findings import LENIENT, Findings, examine, promises
-from tests.chaos.load import BURST_SECONDS
-from tests.chaos.roles import ROLES
 from tests.chaos.run import Settings, run
-from tests.chaos.timetable import COMPONENTS, kills_only
+from tests.chaos.timetable import COMPONENTS
 from tests.chaos.verdict import NOTICED_BESIDE_TESTS_SECONDS
-
-SEED = 35
-"""Kills each component once within a minute, and stops one and cuts connections besides."""
 
 MINUTE = 60.0
 
@@ -47,17 +43,8 @@ async def test_a_minute_of_kills_stops_and_cut_connections_breaks_no_promise(tmp
 @pytest.mark.stack
 @pytest.mark.timeout(240)
 async def test_an_api_that_acknowledges_before_it_commits_is_found_to_lose(tmp_path: Path) -> None:
-    kills = kills_only("api", [BURST_SECONDS * 0.9, BURST_SECONDS * 1.9])
-    healthy = tuple(role for role in ROLES if not role.faulty and not role.down and not role.tls)
-    settings = Settings(
-        SEED,
-        BURST_SECONDS * 2,
-        roles=healthy,
-        mutation="acknowledge-before-commit",
-        actions=kills,
-        quiet_seconds=6.0,
-    )
+    settings = RUNS["acknowledge-before-commit"]
     findings = await found(settings, tmp_path)
-    assert findings.kills == len(kills)
+    assert findings.kills == 2
     assert len(findings.lost) > 0
     assert [promise.text for promise in promises([findings], LENIENT) if not promise.kept] == ["lost"]
