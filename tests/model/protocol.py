@@ -9,8 +9,8 @@ what is committed or started is not. What comes after the first attempt is explo
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 EVENTS = (0, 1)
 RELAYS = (0, 1)
@@ -31,8 +31,7 @@ class Mutation(StrEnum):
     IGNORE_LEASE = "a delivery is sent although another worker's lease on it is live"
 
 
-@dataclass(frozen=True, order=True)
-class Event:
+class Event(NamedTuple):
     """An event's row and its one delivery's, and what the emitter and the receiver know."""
 
     arrived: bool = False
@@ -51,8 +50,7 @@ class Event:
     """Workers that died between request and outcome."""
 
 
-@dataclass(frozen=True, order=True)
-class Process:
+class Process(NamedTuple):
     """What a relay or a worker has in memory: the workflow it is about, and for a worker the requests it has made."""
 
     workflow: int = -1
@@ -60,8 +58,7 @@ class Process:
     at: str = ""
 
 
-@dataclass(frozen=True, order=True)
-class State:
+class State(NamedTuple):
     """Everything at one moment. `started` and `completed` hold workflows; a workflow is a set of events as bits."""
 
     events: tuple[Event, ...] = (Event(), Event())
@@ -79,7 +76,7 @@ class Violation(Exception):  # noqa: N818 - a finding, not a fault of the progra
 
 
 def _set(items: tuple, index: int, **changes: object) -> tuple:
-    return (*items[:index], replace(items[index], **changes), *items[index + 1 :])
+    return (*items[:index], items[index]._replace(**changes), *items[index + 1 :])
 
 
 def _of(state: State, workflow: int) -> list[int]:
@@ -92,13 +89,13 @@ def accept_and_answer(state: State, mutation: Mutation) -> Iterator[State]:
         if not event.arrived:
             if event.answered:
                 continue  # its caller has no reason to send it again
-            yield replace(state, events=_set(state.events, number, arrived=True))
+            yield state._replace(events=_set(state.events, number, arrived=True))
         elif not event.committed:
-            yield replace(state, events=_set(state.events, number, committed=True))
+            yield state._replace(events=_set(state.events, number, committed=True))
             if mutation is Mutation.ANSWER_FIRST and not event.answered:
-                yield replace(state, events=_set(state.events, number, answered=True))
+                yield state._replace(events=_set(state.events, number, answered=True))
         elif not event.answered:
-            yield replace(state, events=_set(state.events, number, answered=True))
+            yield state._replace(events=_set(state.events, number, answered=True))
 
 
 def claim(state: State, mutation: Mutation) -> Iterator[State]:
@@ -119,7 +116,7 @@ def claim(state: State, mutation: Mutation) -> Iterator[State]:
             events = state.events
             for event in _of(state, workflow):
                 events = _set(events, event, lease=True)
-            yield replace(state, events=events, relays=_set(state.relays, number, workflow=workflow))
+            yield state._replace(events=events, relays=_set(state.relays, number, workflow=workflow))
 
 
 def _claimed(state: State, relay: int, batch: list[int]) -> State:
@@ -128,18 +125,17 @@ def _claimed(state: State, relay: int, batch: list[int]) -> State:
     for event in batch:
         events = _set(events, event, workflow=workflow, lease=True)
     bits = sum(1 << event for event in batch)
-    return replace(
-        state, events=events, names=(*state.names, bits), relays=_set(state.relays, relay, workflow=workflow)
-    )
+    relays = _set(state.relays, relay, workflow=workflow)
+    return state._replace(events=events, names=(*state.names, bits), relays=relays)
 
 
 def lapse(state: State, _: Mutation) -> Iterator[State]:
     """A lease runs out: a claim's whose events are not matched (its relay is slow, or dead), or a dead worker's."""
     for number, event in enumerate(state.events):
         if event.lease and not event.matched:
-            yield replace(state, events=_set(state.events, number, lease=False))
+            yield state._replace(events=_set(state.events, number, lease=False))
         if event.sender == DEAD:
-            yield replace(state, events=_set(state.events, number, sender=NOBODY))
+            yield state._replace(events=_set(state.events, number, sender=NOBODY))
 
 
 def start(state: State, _: Mutation) -> Iterator[State]:
@@ -151,8 +147,7 @@ def start(state: State, _: Mutation) -> Iterator[State]:
         if relay.workflow not in state.started:
             for event in _of(state, relay.workflow):
                 events = _set(events, event, names=events[event].names + 1)
-        yield replace(
-            state,
+        yield state._replace(
             events=events,
             started=state.started | {relay.workflow},
             relays=_set(state.relays, number, workflow=-1),
@@ -169,7 +164,7 @@ def work(state: State, mutation: Mutation) -> Iterator[State]:
                 crashes = state.crashes + (workflow in busy)
                 if crashes <= CRASHES:
                     workers = _set(state.workers, number, workflow=workflow, at="match")
-                    yield replace(state, crashes=crashes, workers=workers)
+                    yield state._replace(crashes=crashes, workers=workers)
         elif worker.at == "match":
             yield _matched(state, number)
         else:
@@ -182,7 +177,7 @@ def _matched(state: State, number: int) -> State:
     for event in _of(state, state.workers[number].workflow):
         if not events[event].matched:
             events = _set(events, event, matched=True, lease=False, sender=number)
-    return replace(state, events=events, workers=_set(state.workers, number, at="attempt", sent=()))
+    return state._replace(events=events, workers=_set(state.workers, number, at="attempt", sent=()))
 
 
 def _attempts(state: State, number: int, mutation: Mutation) -> Iterator[State]:
@@ -193,19 +188,18 @@ def _attempts(state: State, number: int, mutation: Mutation) -> Iterator[State]:
         sender = state.events[event].sender
         leased = sender != NOBODY and mutation is not Mutation.IGNORE_LEASE
         if sender != number and not leased:  # interrupted, and its lease lapsed: the intent of the next attempt
-            yield replace(state, events=_set(state.events, event, sender=number))
+            yield state._replace(events=_set(state.events, event, sender=number))
         elif sender != number:
             continue  # somebody is sending it: wait
         elif mutation is Mutation.OUTCOME_FIRST and not state.events[event].delivered:
-            yield replace(state, events=_set(state.events, event, delivered=True))
+            yield state._replace(events=_set(state.events, event, delivered=True))
         elif event not in worker.sent:
             events = _set(state.events, event, requests=state.events[event].requests + 1)
-            yield replace(state, events=events, workers=_set(state.workers, number, sent=(*worker.sent, event)))
+            yield state._replace(events=events, workers=_set(state.workers, number, sent=(*worker.sent, event)))
         else:
-            yield replace(state, events=_set(state.events, event, sender=NOBODY, delivered=True))
+            yield state._replace(events=_set(state.events, event, sender=NOBODY, delivered=True))
     if not open_events:
-        yield replace(
-            state,
+        yield state._replace(
             completed=state.completed | {worker.workflow},
             workers=_set(state.workers, number, workflow=-1, sent=(), at=""),
         )
@@ -215,13 +209,13 @@ def crash(state: State, _: Mutation) -> Iterator[State]:
     """A process dies after any step: the API loses what is not committed, a relay and a worker what they remember."""
     if state.crashes >= CRASHES:
         return
-    after = replace(state, crashes=state.crashes + 1)
+    after = state._replace(crashes=state.crashes + 1)
     if any(event.arrived and not event.committed for event in state.events):
-        events = tuple(replace(event, arrived=event.committed) for event in state.events)
-        yield replace(after, events=events)
+        events = tuple(event._replace(arrived=event.committed) for event in state.events)
+        yield after._replace(events=events)
     for number, relay in enumerate(state.relays):
         if relay.workflow >= 0:
-            yield replace(after, relays=_set(state.relays, number, workflow=-1))
+            yield after._replace(relays=_set(state.relays, number, workflow=-1))
     for number, worker in enumerate(state.workers):
         if worker.workflow >= 0:
             events = state.events
@@ -229,7 +223,7 @@ def crash(state: State, _: Mutation) -> Iterator[State]:
                 if events[event].sender == number:
                     cut = events[event].cut + (event in worker.sent)
                     events = _set(events, event, cut=cut, sender=DEAD)
-            yield replace(after, events=events, workers=_set(state.workers, number, workflow=-1, sent=(), at=""))
+            yield after._replace(events=events, workers=_set(state.workers, number, workflow=-1, sent=(), at=""))
 
 
 STEPS: tuple[Callable[[State, Mutation], Iterator[State]], ...] = (accept_and_answer, claim, lapse, start, work)
@@ -255,13 +249,12 @@ def check_end(state: State) -> None:
 
 def nameless(state: State) -> State:
     """The state that stands for those which differ in nothing but which relay or worker is called which."""
-    relays, workers, events = state.relays, state.workers, state.events
-    if relays[1] < relays[0]:
-        relays = (relays[1], relays[0])
-    if workers[1] < workers[0]:
-        workers = (workers[1], workers[0])
-        events = tuple(replace(one, sender=1 - one.sender) if one.sender in WORKERS else one for one in events)
-    return replace(state, relays=relays, workers=workers, events=events)
+    if state.relays[1] < state.relays[0]:
+        state = state._replace(relays=state.relays[::-1])
+    if state.workers[1] < state.workers[0]:
+        events = tuple(one._replace(sender=1 - one.sender) if one.sender in WORKERS else one for one in state.events)
+        state = state._replace(workers=state.workers[::-1], events=events)
+    return state
 
 
 def explore(mutation: Mutation = Mutation.NONE) -> int:
