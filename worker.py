@@ -43,7 +43,7 @@ from sending.recorder import Recorder
 from sending.requests import RequestBuilder
 from sending.subscription_queues import SubscriptionQueues, watch_subscriptions
 from settings import Settings
-from storage.database import Database
+from storage.database import STATEMENT_SECONDS, Database
 from storage.events.outbox import OutboxNotifier
 from storage.expiry.due import open_source
 from storage.expiry.from_events import ExpiryFromEvents
@@ -97,9 +97,6 @@ the lease of a worker. With the default of ten seconds, the workflows of a dead 
 
 HEARTBEATS_EVERY = timedelta(seconds=2)
 """Interval of heartbeats sent to Temporal, below the heartbeat time-out of 5 s (temporal/retries.py)."""
-
-STATEMENT_SECONDS = 10.0
-"""Timeout of a statement, longer than any statement of the worker takes. After it the connection counts as dead."""
 
 CONNECT_PAUSE_SECONDS = 0.5
 """Pause between tries to connect to Temporal at the start."""

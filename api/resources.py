@@ -19,7 +19,7 @@ from api.subscriptions.url_check import Lookup, UrlCheck
 from domain.urls.rules import UrlRules
 from settings import Settings
 from storage.access.passwords import Passwords
-from storage.database import Database
+from storage.database import STATEMENT_SECONDS, Database
 from storage.events.outbox import OutboxNotifier
 from storage.expiry.due import DueSource, open_source
 from storage.sealing import Sealer
@@ -73,7 +73,12 @@ async def open_resources(
     async with AsyncExitStack() as closing:
         temporal = await temporal_client(lazy=True, payload_keys=settings.plain_payload_keys)
         schedules = ExpirySchedules(temporal, task_queue=settings.task_queue, local_hour=settings.expiry_local_hour)
-        database = Database(settings.sqlalchemy_url, pool_size=settings.database_pool_size, name="loyalty-webhooks api")
+        database = Database(
+            settings.sqlalchemy_url,
+            pool_size=settings.database_pool_size,
+            name="loyalty-webhooks api",
+            statement_seconds=STATEMENT_SECONDS,
+        )
         metrics.pool.watch(database.pool.checkedout, database.pool.size())
         notifier = OutboxNotifier(database)
         backlog = BacklogGauge(database, settings.backlog_limit_events)

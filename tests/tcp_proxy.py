@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit, urlunsplit
 
 CHUNK_BYTES = 64 * 1024
 
@@ -70,6 +71,16 @@ class TcpProxy:
         finally:
             writer.close()
             self._writers.discard(writer)
+
+
+@asynccontextmanager
+async def database_behind_proxy(database_url: str) -> AsyncIterator[tuple[str, TcpProxy]]:
+    """The address of a database that can be taken away, with what takes it away."""
+    parts = urlsplit(database_url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    async with tcp_proxy(parts.hostname, parts.port) as proxy:
+        yield urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}")), proxy
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """What every page of the panel has: its headers, its texts, and no English of its own."""
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import pytest
 
 from api.panel.app import named_routes
 from api.panel.texts import TEXTS, t
-from tests.api.installation import Installation, Shop
+from tests.api.installation import Installation, Shop, installation
 from tests.house import ROOT
 from tests.panel.conftest import Visit
-from tests.panel.visitor import stranger
+from tests.panel.visitor import stranger, visitor
+from tests.tcp_proxy import database_behind_proxy
 
+DEADLINE_SECONDS = 30
 PANEL = ROOT / "api" / "panel"
 TEMPLATES = sorted((PANEL / "templates").rglob("*.html"))
 _KEY = re.compile(r"""\bt\(\s*["']([a-z_]+\.[a-z0-9_]*[a-z0-9])["']""")
@@ -151,3 +154,21 @@ def test_menus_and_links_name_routes_that_exist() -> None:
     content = "\n".join(path.read_text() for path in TEMPLATES)
     linked = set(re.findall(r'page\.(?:url|may_open)\("([a-z_]+\.[a-z_]+)"', content))
     assert {name for name in linked if name not in routes} == set()
+
+
+async def test_a_database_that_hangs_is_said_on_an_error_page(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.resources.STATEMENT_SECONDS", 0.3)
+    async with database_behind_proxy(database_url) as (url, proxy), installation(url) as installed:
+        shop = await installed.shop()
+        somebody = await visitor(installed, "viewer", (shop.store,))
+        path = f"/admin/{shop.store}/webhooks"
+        assert (await somebody.get(path)).status_code == 200
+        proxy.freeze()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            answer = await somebody.get(path)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert "unavailable at the moment" in answer.text
+        proxy.mend()
+        assert (await somebody.get(path)).status_code == 200

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 import pytest
@@ -19,7 +18,7 @@ from storage.deliveries.transitions import record
 from tests.deadlines import eventually
 from tests.ground import Ground
 from tests.receiver import Receiver, status, when
-from tests.tcp_proxy import TcpProxy, tcp_proxy
+from tests.tcp_proxy import TcpProxy, database_behind_proxy
 from tests.workbench import Workbench, workbench
 
 SCHEDULE = (60, 60)
@@ -34,16 +33,14 @@ async def bench(cleared_url: str) -> AsyncIterator[Workbench]:
 @asynccontextmanager
 async def behind_proxy(database_url: str) -> AsyncIterator[tuple[Workbench, TcpProxy]]:
     """A worker whose database can be taken away."""
-    parts = urlsplit(database_url)
-    assert parts.hostname is not None
-    assert parts.port is not None
-    async with tcp_proxy(parts.hostname, parts.port) as proxy:
-        url = urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}"))
-        async with workbench(url, retry_schedule_seconds=SCHEDULE) as bench:
-            try:
-                yield bench, proxy
-            finally:
-                proxy.mend()
+    async with (
+        database_behind_proxy(database_url) as (url, proxy),
+        workbench(url, retry_schedule_seconds=SCHEDULE) as bench,
+    ):
+        try:
+            yield bench, proxy
+        finally:
+            proxy.mend()
 
 
 def flushes(bench: Workbench) -> int:
