@@ -132,9 +132,12 @@ async def _work(database: Database, store: str, customer: UUID, *, dry_run: bool
 async def _round(database: Database, store: str, customer: UUID, erased: Erased, *, dry_run: bool) -> tuple[int, int]:
     """Erase what is there. Return the number of responses that did not arrive in time, and of new events and rows."""
     pages, late = await _pages(database, store, customer), 0
+    for day, ids in _shown(pages, "Counting" if dry_run else "Erasing"):
+        async with database.transaction() as connection:
+            await erase_events(connection, store, day, ids, erased)
+            if dry_run:
+                await connection.rollback()
     if not dry_run:
-        for day, ids in _shown(pages, "Erasing"):
-            await database.run(erase_events, store, day, ids, erased)
         # Those of earlier rounds and runs included, which may have ended before every response had arrived.
         every = _in_pages(await database.run(erased_events, store))
         late = await _clear_late_answers(database, store, every)

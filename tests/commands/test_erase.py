@@ -125,8 +125,11 @@ async def test_nothing_of_the_customer_is_left_and_everything_of_others(erasing:
 
 async def test_a_dry_run_counts_and_erases_nothing(erasing: Erasing, ground: Ground) -> None:
     [event] = await ground.emit("CustomerUpdated", about(CUSTOMER))
+    await delivered(ground, event, "held")
     report = await erasing.report("--dry-run")
     assert (report["events"], report["dryRun"], report["eventIds"]) == (1, True, [str(event)])
+    assert (report["deliveriesCancelled"], report["attemptsCleared"]) == (1, 1)
+    assert await ground.statuses() == {"held": 1}
     assert await ground.scalar("SELECT count(*) FROM event_body") == 1
     assert await ground.scalar("SELECT count(*) FROM event WHERE erased_at IS NOT NULL") == 0
 
