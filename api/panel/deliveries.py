@@ -97,7 +97,9 @@ async def listed(page: Page) -> Response:
         looked_at=LOOKED_AT,
         names=names,
         events=[(name, name) for name in sorted(CATALOGUE)],
-        webhooks=[(str(one.id), f"{one.name or one.event_name}, {one.url}") for one in names.values()],
+        webhooks=[
+            (str(one.id), ", ".join(filter(None, (one.name, one.event_name, one.url)))) for one in names.values()
+        ],
         statuses=[(status, TEXTS.get(f"frame.status_{status}", status)) for status in DeliveryStatus],
         kinds=[
             (kind, t("deliveries.failure_of", words=explanation.words, code=kind))

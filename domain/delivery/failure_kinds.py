@@ -146,7 +146,7 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str, str]]] = {
         ),
         FailureKind.http_4xx: (
             "rejected",
-            "The receiver rejects the request; it is retried, because a receiver may have been deployed wrongly.",
+            "The receiver rejects the request; it is retried, as the cause may be a mistake that is soon repaired.",
             "Check the URL and the authentication or header with credentials, and have the receiver's owner check why "
             "it rejects: its signature check, or an unknown event; a receiver that wants no more events answers 410.",
         ),

@@ -60,7 +60,8 @@
       nothing.hidden = found;
       list.hidden = !found;
       input.setAttribute("aria-expanded", String(found));
-      activate(found && input.value.trim() ? shown()[0] : null);
+      var named = shown().find(function (one) { return words.every(function (word) { return one.option.value.toLowerCase().indexOf(word) >= 0; }); });
+      activate(found && input.value.trim() ? named || shown()[0] : null);
     }
 
     function close() {
