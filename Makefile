@@ -46,7 +46,7 @@ $(STAMP): requirements.lock pyproject.toml
 		echo "Looked for: $(if $(PYTHON),$(PYTHON),$(PYTHONS)). Name another with make PYTHON=/path/to/python" >&2; \
 		exit 1; \
 	fi
-	@echo "Installing the packages of requirements.lock into $(VENV), a minute or two the first time"
+	@echo "Installing the packages of requirements.lock into $(VENV), some minutes the first time"
 	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)

@@ -11,7 +11,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import cli
+from api.panel.texts import TEXTS
+from domain.delivery.lifecycle import SubscriptionStatus
 from settings import Settings
+from storage.subscriptions.queries import SHOWN_FAILING
 from tests.house import ROOT, project_files, python_files
 from tests.test_makefile import targets
 
@@ -106,6 +109,13 @@ def test_every_file_linked_or_named_exists(document: Path) -> None:
         if re.fullmatch(r"[\w.-]+/[\w./-]*", code) and code.partition("/")[0] in TOP_LEVEL:
             missing += [] if (ROOT / code).exists() else [code]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", ["actions", "panel", "start/administrator", "start/operator", "troubleshooting"])
+def test_words_of_the_panel_are_those_that_it_shows(page: str) -> None:
+    prose = " ".join((ROOT / "docs" / f"{page}.md").read_text().split())
+    named = set(re.findall(r"(?<![*\w])\*([A-Za-z][^*|]*)\*(?![*\w])", prose))
+    assert named - {*TEXTS.values(), *SubscriptionStatus, SHOWN_FAILING} == set()
 
 
 @pytest.mark.parametrize("document", FOR_USERS, ids=lambda path: str(path.relative_to(ROOT)))
