@@ -57,7 +57,10 @@ CALLS: dict[str, tuple[list[str], list[Reply]]] = {
     "explain": (["explain", ID], [answer(EXPLAINED)]),
     "explain --json": (["explain", ID, "--json"], [answer(EXPLAINED)]),
     "pause": (["subscription", "pause", ID], [answer(TEXTS)]),
-    "send-test": (["subscription", "send-test", ID], [answer(TEXTS | {"messageId": ID}), answer(TEXTS)]),
+    "send-test": (
+        ["subscription", "send-test", ID],
+        [answer(TEXTS | {"messageId": ID}), answer(TEXTS), answer(EXPLAINED)],
+    ),
     "schedules": (["schedules", "list"], [answer({"items": [SCHEDULE]})]),
     "schedules --json": (["schedules", "list", "--json"], [answer({"items": [SCHEDULE]})]),
     "sync": (["schedules", "sync"], [answer({"failed": {HOSTILE: HOSTILE}, "created": [], "updated": []})]),
@@ -111,7 +114,7 @@ async def test_no_command_prints_a_control_character_of_the_server(
 
 
 async def test_tail_prints_none(receiver: Receiver, tmp_path: Path) -> None:
-    receiver.script(*[answer({"items": [], "nextCursor": None})] * 2)
+    receiver.script(*[answer({"items": [], "nextCursor": None})] * 3)  # before it says that it waits
     receiver.otherwise = answer({"items": [DELIVERY], "nextCursor": None})
     async with running(
         "tail", "--api", receiver.url("").rstrip("/"), "--key", "key", "--store", "default", directory=tmp_path
