@@ -195,7 +195,7 @@ class Dispatcher:
             raise AttemptTakenError(
                 f"attempt {delivery.number} of {delivery.message_id} is another sender's, or its delivery has changed"
             )
-        if delivery.number > delivery.recorded + 1:  # An earlier intent has no outcome, with or without a live lease.
+        if intent.follows_unfinished:  # with or without a live lease
             self.supersede([delivery.message_id])
 
     def supersede(self, message_ids: Collection[UUID]) -> None:

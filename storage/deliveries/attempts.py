@@ -32,6 +32,11 @@ class Intent:
     recorded: int = 0
     """Number of the last attempt whose outcome the sender has seen. After a later outcome the intent is refused."""
 
+    @property
+    def follows_unfinished(self) -> bool:
+        """True if an earlier attempt has no outcome. Every earlier one is closed when the next has its intent."""
+        return self.number > self.recorded + 1
+
 
 @dataclass(slots=True)  # Not frozen: that would triple the cost of creating one, for each delivery.
 class Outcome:
@@ -120,7 +125,7 @@ async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[
     if not intents:
         return set()
     written = {(row.message_id, row.number) for row in await connection.execute(_INTEND, by_column(intents, _INTENT))}
-    for day, later in by_day(intent for intent in intents if intent.number > 1):
+    for day, later in by_day(intent for intent in intents if intent.follows_unfinished):
         await connection.execute(_INTERRUPT, {"day": day} | by_column(later, _BEGUN))
     return written
 

@@ -20,6 +20,7 @@ from storage.subscriptions.queries import disable
 from storage.subscriptions.state import record_health
 from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground
+from tests.storage.plans import explained
 
 RULES = BreakerRules(failures=10_000)
 TODAY = datetime.now(UTC).date()
@@ -109,6 +110,15 @@ async def test_the_next_number_closes_what_nobody_will_close(ground: Ground) -> 
     await intended(ground, intent(message_id, 3, recorded=1))
     closed = [(attempt.number, attempt.failure) for attempt in await ground.attempts(message_id)]
     assert closed == [(1, "http_5xx"), (2, "interrupted"), (3, None)]
+
+
+async def test_an_intent_after_a_recorded_outcome_is_one_statement(ground: Ground) -> None:
+    [message_id] = await matched(ground)
+    await intended(ground, intent(message_id, 1))
+    await recorded(ground, outcome(message_id, 1))
+    async with ground.database.transaction() as connection, explained(connection) as plans:
+        assert await intend(connection, [intent(message_id, 2, recorded=1)]) == {(message_id, 2)}
+    assert len(plans) == 1
 
 
 async def test_an_outcome_moves_its_delivery_and_keeps_the_databases_time(ground: Ground) -> None:

@@ -277,7 +277,7 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
         "intend",
         message_ids,
         lambda c, given: intend(
-            c, [Intent(TODAY, one, 2, uuid4(), "automatic", uuid4(), False, "pending", 1) for one in given]
+            c, [Intent(TODAY, one, 3, uuid4(), "automatic", uuid4(), False, "pending", 1) for one in given]
         ),
     ),
     ("load", message_ids, lambda c, given: load(c, given[0])),
