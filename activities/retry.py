@@ -79,7 +79,7 @@ class RetryActivities:
         while True:
             under_way = self.dispatcher.under_way(message_id)
             if under_way is None:
-                delivery = await self.database.run(load, message_id)
+                delivery = await self._load(message_id)
                 if delivery is None:
                     return DeliveryEnd("unknown", reason="no such delivery")
                 if delivery.status != DeliveryStatus.PENDING or delivery.retry_id != activity.info().activity_id:
@@ -94,7 +94,7 @@ class RetryActivities:
                 with suppress(AttemptTakenError):
                     step = await asyncio.shield(under_way)
                     if step.status == DeliveryStatus.HELD:
-                        held = await self.database.run(load, message_id)
+                        held = await self._load(message_id)
                         if held is not None and held.status == DeliveryStatus.HELD:
                             await self._wake_drain(held)
                     if step.status != UNCHANGED:
@@ -118,6 +118,10 @@ class RetryActivities:
         await self._wake_drain(delivery)
         return DeliveryEnd(DeliveryStatus.HELD, delivery.number - 1, subscription.hold_reason)
 
+    async def _load(self, message_id: UUID) -> OpenDelivery | None:
+        async with self.database.single_statements() as connection:
+            return await load(connection, message_id)
+
     async def _wake_drain(self, delivery: OpenDelivery) -> None:
         if delivery.wakes_drain:
             await self.drains.wake_for(delivery)
@@ -127,7 +131,7 @@ class RetryActivities:
         """Make one manual attempt, in spite of suspensions and the retry schedule. A failure changes neither status nor
         schedule. An attempt that is under way counts as the manual one."""
         async with guarded():
-            delivery = await self.database.run(load, UUID(attempt.message_id))
+            delivery = await self._load(UUID(attempt.message_id))
             if delivery is None:
                 return DeliveryEnd("unknown", reason="no such delivery")
             superseded = DeliveryEnd(delivery.status, delivery.number - 1, "another attempt has come first")

@@ -208,7 +208,9 @@ class Recorder:
         for one in made:
             one.outcome.began_seconds_ago = now - one.began_monotonic
         succeeded, failed, slowed, disabled = _effects(outcomes)
-        async with self._database.transaction() as connection:
+        # Intents alone are one statement, unless they close earlier ones. It needs no transaction.
+        several = bool(outcomes or self._lost) or any(one.follows_unfinished for one in intents)
+        async with self._database.transaction() if several else self._database.single_statements() as connection:
             await _hold_overload(connection, made)
             exhausted = await record(connection, [one.outcome for one in made])
             await withdraw(connection, [one.outcome for one in outcomes if one.unmade])

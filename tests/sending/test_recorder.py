@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio.exceptions import ApplicationError
 
@@ -229,6 +230,42 @@ async def test_no_intent_waits_behind_the_outcomes_that_an_outage_keeps(
     away = False
     await attempting
     assert await bench.statuses() == {"delivered": 4}
+
+
+async def test_an_intent_alone_takes_no_transaction(
+    bench: Workbench, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels: list[str | None] = []
+
+    async def noted(connection: AsyncConnection, intents: Sequence[Intent]) -> set[tuple[UUID, int]]:
+        if intents:
+            levels.append(connection.sync_connection.get_execution_options().get("isolation_level"))
+        return await intend(connection, intents)
+
+    receiver.script(status(500))
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
+    monkeypatch.setattr(recorder, "intend", noted)
+    [message_id] = await bench.waiting()
+    assert (await bench.deliver_webhook(message_id)).status == "delivered"
+    assert levels == ["AUTOCOMMIT"]
+
+
+async def test_an_intent_is_written_only_with_the_end_of_the_one_before(
+    bench: Workbench, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver.script(status(500))
+    await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+    await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
+    [message_id] = await bench.waiting()
+    await bench.execute("UPDATE delivery SET attempts = 0")
+    await bench.execute("UPDATE attempt SET outcome_at = NULL, failure = NULL")  # as its worker left it when it died
+    delivery = await bench.load(message_id)
+    monkeypatch.setattr("storage.deliveries.attempts._INTERRUPT", text("SELECT 1 / 0"))
+    with pytest.raises(recorder.RecorderUnavailableError):
+        await bench.dispatcher.begin(delivery, "automatic")
+    assert [one.number for one in await bench.attempts(message_id)] == [1]
+    assert len(receiver.requests) == 1
 
 
 async def test_an_intent_whose_number_is_taken_is_told_so(bench: Workbench, receiver: Receiver) -> None:
