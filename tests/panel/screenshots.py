@@ -22,11 +22,13 @@ from tests.databases import sqlalchemy_url
 from tests.house import ROOT
 from tests.panel.browser.conftest import CHROMIUM_OPTIONS, SETTINGS
 from tests.panel.browser.live import LiveShop
-from tests.panel.browser.people import NARROW, VARIANTS, WIDE
+from tests.panel.browser.people import WIDE
 from tests.receiver import Exchange, Receiver, status
 from tests.stack import running_stack
 
 FOLDER = ROOT / "docs" / "panel"
+NARROW = (390, 844)
+VARIANTS = [(theme, size) for theme in ("light", "dark") for size in (WIDE, NARROW)]
 TALLEST = 1600  # pixels; what is longer is cut off, so that docs/panel/ stays below 5 MB
 ZONE = "Europe/Berlin"  # so that a time that is not the store's own shows
 SETTLED_MS = 600  # charts have been drawn by then; nothing depends on it but a picture
@@ -124,8 +126,8 @@ class Photographer:
 
     async def take_part(self, name: str, part: str) -> None:
         """Pictures of one section of the page alone, wide in light and narrow in dark."""
-        for theme, (width, height) in (VARIANTS[0], VARIANTS[-1]):
-            await self.page.set_viewport_size({"width": width, "height": height})
+        for theme, (width, _) in (VARIANTS[0], VARIANTS[-1]):
+            await self.page.set_viewport_size({"width": width, "height": TALLEST})  # the buttons below cover nothing
             await self.page.evaluate("theme => document.documentElement.setAttribute('data-bs-theme', theme)", theme)
             await self.page.wait_for_timeout(SETTLED_MS)
             section = self.page.get_by_role("region", name=part)
@@ -145,9 +147,13 @@ class Photographer:
         await page.get_by_role("button", name="Add header").click()
         await page.get_by_label("Header name").fill("X-Till")
         await page.get_by_label("Header value").fill("7")
+        await page.get_by_label("Authentication").select_option("basic")
+        await page.get_by_label("User name").fill("till")
+        await page.get_by_label("Password").fill("a password")
         await page.get_by_role("button", name="Generate key").click()
         await page.get_by_role("button", name="Send test").click()
         await page.get_by_role("heading", name="CustomerRegistered: Delivered").wait_for()
+        await page.get_by_text("Request and response").first.click()
 
 
 async def take_all(camera: Photographer, ids: dict[str, str], receiver: Receiver) -> None:
