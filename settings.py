@@ -277,7 +277,7 @@ class Settings(BaseSettings):
         0.5, description="Poll interval of the relay: the maximum delay of an event whose outbox notification was lost."
     )
     claim_lease_seconds: float = Field(
-        5,
+        3,
         ge=2,
         description="Lease of a claim: an event that is not matched by then is claimed again, under the same id.",
     )

@@ -38,8 +38,9 @@ logger = logging.getLogger(__name__)
 LAPSED_CHECK_SECONDS = 1.0
 """Interval between two looks for lapsed claims."""
 
-WORKFLOW_TASK_TIMEOUT = timedelta(seconds=5)
-"""Time until a worker's death is noticed during first attempts; longer ones keep their workflow task alive."""
+WORKFLOW_TASK_TIMEOUT = timedelta(seconds=4)
+"""Time until a worker's death is noticed during first attempts; longer ones keep their workflow task alive. What it had
+in progress is to be sent within 5 s of its death, by a worker started meanwhile."""
 
 STOP_SECONDS = 2.0
 """Time for starts under way when the relay is asked to stop; the rest is started by another relay."""
