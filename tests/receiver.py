@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -69,6 +70,7 @@ class Exchange:
 
     request: Received
     writer: asyncio.StreamWriter
+    reader: asyncio.StreamReader
     keep_alive: bool = True
 
     async def write(self, data: bytes) -> None:
@@ -83,9 +85,11 @@ class Exchange:
         self.writer.transport.abort()
 
     async def until_closed(self) -> None:
-        """Wait until the client lets go."""
+        """Wait until the client lets go, be it by an orderly end, which leaves the connection half open."""
         self.keep_alive = False
-        await self.writer.wait_closed()
+        with suppress(ConnectionError):
+            while await self.reader.read(65536):
+                pass
 
 
 def client_of(exchange: Exchange) -> str:
@@ -313,7 +317,7 @@ class Receiver:
             async with self._arrival:
                 self.requests.append(received)
                 self._arrival.notify_all()
-            exchange = Exchange(received, writer)
+            exchange = Exchange(received, writer, reader)
             await self._reply_for(received)(exchange)
             keep_alive = exchange.keep_alive and not writer.transport.is_closing()
         if not writer.transport.is_closing():
