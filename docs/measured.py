@@ -110,7 +110,7 @@ def _hour_lines(result: dict[str, Any]) -> list[str]:
     lines = [
         f"{found['minutes']} minutes at {found['per_second']:,} events a second (bursts: "
         f"{', '.join(map(str, found['burst_per_second']))}), {found['workers']} worker: "
-        f"{found['accepted']:,} accepted, {found['refused']:,} refused first, **lost {found['lost']}**, "
+        f"{found['accepted']:,} accepted, {found['refused']:,} refused (each time counted), **lost {found['lost']}**, "
         f"repeated {found['repeated']:,}.",
         "",
         "| first attempts of events accepted in | number | within 2 s of the 202 | within 5 s | slowest |",
