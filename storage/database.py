@@ -72,7 +72,7 @@ class Database:
         """Arguments of connections outside SQLAlchemy's pool, to the same server."""
         self._connect_args["timeout"] = CONNECT_SECONDS
         self._connect_args.pop("prepared_statement_cache_size", None)  # known to SQLAlchemy only
-        self._away_since = inf
+        self._away_since = self._failed_at = -inf
         self._repeated = 0
         self._autocommitting = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -107,11 +107,14 @@ class Database:
                 except Exception as error:
                     if not is_away(error):
                         raise
-                    self._away_since = min(self._away_since, began)
-                    if time.monotonic() - self._away_since > AWAY_SECONDS or self._repeated > MOST_REPEATED:
+                    if began - self._failed_at > AWAY_SECONDS:  # another outage
+                        self._away_since = began
+                    self._failed_at = time.monotonic()
+                    too_many = pause > 0 and self._repeated > MOST_REPEATED
+                    if self._failed_at - self._away_since > AWAY_SECONDS or too_many:
                         raise
                 else:
-                    self._away_since = inf
+                    self._failed_at = -inf
                     return result
                 await asyncio.sleep(pause)
                 pause = AGAIN_SECONDS

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from storage.database import Database
 from storage.events.outbox import NOTIFY_INTERVAL_SECONDS, OUTBOX_CHANNEL
 from tests.api.running import NDJSON, RunningApi, running_api
 from tests.databases import cloned_database
@@ -182,6 +183,26 @@ class TestWhatCannotBeStoredNow:
             assert not any(one.done() for one in waiting)
             proxy.mend()
             assert [one.status_code for one in await asyncio.gather(*waiting)] == [202, 202]
+
+    async def test_work_is_repeated_in_each_outage_anew_though_none_succeeded_in_between(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("storage.database.AWAY_SECONDS", 0.3)
+        database, outages = Database("postgresql+asyncpg://nobody@127.0.0.1:1/nothing"), iter([True] * 2 + [False])
+
+        async def fail() -> None:
+            raise ConnectionError
+
+        async def fail_twice() -> bool:
+            if next(outages):
+                raise ConnectionError
+            return True
+
+        with pytest.raises(ConnectionError):
+            await database.repeated(fail)
+        monkeypatch.setattr("storage.database.AWAY_SECONDS", 5.0)
+        database._failed_at -= 10.0  # as 10 s later
+        assert await database.repeated(fail_twice)
 
     async def test_connections_that_broke_while_idle_cost_nobody_a_503(self, database_url: str) -> None:
         async with behind_proxy(database_url) as (api, proxy):
