@@ -19,7 +19,7 @@ from domain.delivery.identity import batch_workflow_id, event_workflow_id
 from relay.backpressure import MAX_IN_FLIGHT, Backpressure, WorkflowKind
 from relay.relay import Relay, RelaySettings
 from sending.concurrency import FIRST_REQUESTS
-from storage.database import Database
+from storage.database import STATEMENT_SECONDS, Database
 from storage.events.outbox import ClaimLimits, claim
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.messages import EventBatch, EventRef
@@ -45,7 +45,7 @@ async def relay_of(
     database_url: str, client: Client, *, task_queue: str | None = None, batch_events: int = 300
 ) -> AsyncIterator[tuple[Relay, asyncio.Task[None]]]:
     """A relay by itself: nobody works on what it starts."""
-    database = Database(sqlalchemy_url(database_url), pool_size=3)
+    database = Database(sqlalchemy_url(database_url), pool_size=3, statement_seconds=STATEMENT_SECONDS)
     settings = RelaySettings(task_queue or f"nobody-{uuid4()}", batch_events, POLL_SECONDS, LEASE_SECONDS)
     relay = Relay(database, client, Backpressure(), settings, WorkerMetrics(), VersionRouting(client, None))
     running = asyncio.create_task(relay.run())
