@@ -93,7 +93,7 @@ class NoticeActivities:
         if judged.failure is None:
             await self.database.run(notice_sent, due.notice.id)
             return True
-        again, ours = None, judged.outcome is VerdictOutcome.RETRY and not judged.counts_against_receiver
+        again, ours = None, judged.outcome is VerdictOutcome.REPEAT
         if ours:
             again = OWN_FAULT_DELAY_SECONDS
         elif judged.outcome is VerdictOutcome.RETRY:

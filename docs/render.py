@@ -138,6 +138,7 @@ def _failure_row(kind: FailureKind, explanation: FailureExplanation) -> str:
     judged = verdict(Answer(None, kind))
     outcome = {
         VerdictOutcome.RETRY: "retried",
+        VerdictOutcome.REPEAT: "retried, beside the schedule",
         VerdictOutcome.EXHAUSTED: "gives up at once",
         VerdictOutcome.CANCELLED: "cancelled",
     }[judged.outcome]

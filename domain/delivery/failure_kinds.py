@@ -25,7 +25,6 @@ class FailureKind(StrEnum):
     dns_refused = "dns_refused"
     oauth2_token = "oauth2_token"  # noqa: S105 - no secret
     connect = "connect"
-    proxy_refused = "proxy_refused"
     tls = "tls"
     timeout = "timeout"
     reset = "reset"
@@ -39,6 +38,7 @@ class FailureKind(StrEnum):
     aborted_by_receiver = "aborted_by_receiver"
     http_5xx = "http_5xx"
 
+    proxy_refused = "proxy_refused"
     proxy_unavailable = "proxy_unavailable"
     interrupted = "interrupted"
     internal = "internal"
@@ -108,11 +108,6 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str, str]]] = {
             "Have the receiver's owner check that the service runs, listens on that port and is not blocked by a "
             "firewall.",
         ),
-        FailureKind.proxy_refused: (
-            "refused by the egress proxy",
-            "The egress proxy refuses connections to the receiver, by its policy (403) or with another 3xx or 4xx.",
-            "Ask the operator of this installation to allow the receiver in the egress proxy.",
-        ),
         FailureKind.tls: (
             "TLS error",
             "The TLS handshake failed, the certificate is not valid for the host, or the receiver refused ours.",
@@ -177,6 +172,11 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str, str]]] = {
         ),
     },
     "ours": {
+        FailureKind.proxy_refused: (
+            "refused by the egress proxy",
+            "The egress proxy refuses connections to the receiver, by its policy (403) or with another 3xx or 4xx.",
+            "Ask the operator of this installation to allow the receiver in the egress proxy.",
+        ),
         FailureKind.proxy_unavailable: (
             "egress proxy not available",
             "The egress proxy was not reachable, refused its credentials (401, 407), or gave no answer in HTTP.",

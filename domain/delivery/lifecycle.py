@@ -220,12 +220,12 @@ def step_after(
     failure = verdict.failure
     if verdict.outcome is VerdictOutcome.DELIVERED:
         return Step(DeliveryStatus.DELIVERED, None, failures, None, None, status_code)
+    if verdict.outcome is VerdictOutcome.REPEAT:
+        return Step(DeliveryStatus.PENDING, None, failures, OWN_FAULT_DELAY_SECONDS, failure, status_code)
     if verdict.outcome is not VerdictOutcome.RETRY:
         # A failure kind that ends a delivery at once needs a `Reason` of the same value.
         status, reason = DeliveryStatus(verdict.outcome), None if failure is None else Reason(failure)
         return Step(status, reason, failures + 1, None, failure, status_code)
-    if not verdict.counts_against_receiver:
-        return Step(DeliveryStatus.PENDING, None, failures, OWN_FAULT_DELAY_SECONDS, failure, status_code)
     delay = retry_delay(schedule, failures + 1, message_id, verdict.retry_after_seconds)
     if delay is None:
         return Step(DeliveryStatus.EXHAUSTED, Reason.SCHEDULE_USED_UP, failures + 1, None, failure, status_code)

@@ -28,6 +28,7 @@ class VerdictOutcome(StrEnum):
 
     DELIVERED = "delivered"
     RETRY = "retry"
+    REPEAT = "repeat"
     EXHAUSTED = "exhausted"
     CANCELLED = "cancelled"
 
@@ -57,9 +58,9 @@ class Verdict:
     """Consequence of an answer for delivery, subscription and receiver.
 
     `outcome`: `delivered`; `retry` (by the schedule, or after `retry_after_seconds` if set; exhausted when the schedule
-    is used up); `exhausted` at once; `cancelled`. `failure` is None only when delivered. The subscription is disabled
-    with the reason `disables_as`. `counts_against_receiver` is False for internal faults and for the refusal of one
-    message, which neither open breakers nor disable subscriptions.
+    is used up); `repeat` (soon, beside the schedule); `exhausted` at once; `cancelled`. `failure` is None only when
+    delivered. The subscription is disabled with the reason `disables_as`. `counts_against_receiver` is False for faults
+    and refusals of ours and for the refusal of one message, which neither open breakers nor disable subscriptions.
     """
 
     outcome: VerdictOutcome
@@ -82,10 +83,11 @@ _NOT_COUNTED = {
     FailureKind.subscription_deleted: VerdictOutcome.CANCELLED,
     FailureKind.event_erased: VerdictOutcome.CANCELLED,
     FailureKind.breaker_open: VerdictOutcome.EXHAUSTED,
-    FailureKind.proxy_unavailable: VerdictOutcome.RETRY,
     FailureKind.aborted_by_receiver: VerdictOutcome.EXHAUSTED,
-    FailureKind.interrupted: VerdictOutcome.RETRY,
-    FailureKind.internal: VerdictOutcome.RETRY,
+    FailureKind.proxy_refused: VerdictOutcome.RETRY,  # Not repeated: a subscription may name a refused receiver.
+    FailureKind.proxy_unavailable: VerdictOutcome.REPEAT,
+    FailureKind.interrupted: VerdictOutcome.REPEAT,
+    FailureKind.internal: VerdictOutcome.REPEAT,
 }
 """Outcomes of the failures that do not count against the receiver."""
 

@@ -51,6 +51,10 @@ def after(answer: Answer, failures: int = 0, schedule: tuple[int, ...] = SCHEDUL
         pytest.param(Answer(None, FailureKind.internal), 0, ("pending", None, 0), id="own fault uses nothing up"),
         pytest.param(Answer(None, FailureKind.internal), 2, ("pending", None, 2), id="own fault does not end it"),
         pytest.param(Answer(None, FailureKind.proxy_unavailable), 2, ("pending", None, 2), id="nor does the proxy's"),
+        pytest.param(Answer(None, FailureKind.proxy_refused), 0, ("pending", None, 1), id="a refusal by the proxy"),
+        pytest.param(
+            Answer(None, FailureKind.proxy_refused), 2, ("exhausted", "schedule_used_up", 3), id="still refused"
+        ),
         pytest.param(Answer(None, FailureKind.interrupted), 2, ("pending", None, 2), id="a dead worker is ours"),
     ],
 )

@@ -69,7 +69,7 @@ def test_410_exhausts_the_delivery_and_disables_the_subscription() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["dns", "dns_refused", "oauth2_token", "connect", "proxy_refused", "tls", "timeout", "reset", "invalid_response"],
+    ["dns", "dns_refused", "oauth2_token", "connect", "tls", "timeout", "reset", "invalid_response"],
 )
 def test_failures_on_the_way_are_retried(kind: str) -> None:
     assert verdict(Answer(None, FailureKind(kind))) == Verdict("retry", FailureKind(kind), counts_against_receiver=True)
@@ -87,7 +87,11 @@ def test_what_was_erased_or_deleted_is_cancelled(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["interrupted", "internal", "proxy_unavailable"])
 def test_our_own_faults_never_count_against_the_receiver(kind: str) -> None:
-    assert verdict(Answer(None, FailureKind(kind))) == Verdict("retry", FailureKind(kind))
+    assert verdict(Answer(None, FailureKind(kind))) == Verdict("repeat", FailureKind(kind))
+
+
+def test_a_refusal_by_the_egress_proxy_is_retried_by_the_schedule_and_blames_no_receiver() -> None:
+    assert verdict(Answer(None, FailureKind.proxy_refused)) == Verdict("retry", FailureKind.proxy_refused)
 
 
 @pytest.mark.parametrize("kind", [FailureKind.reset, FailureKind.timeout, FailureKind.invalid_response])

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 from cryptography.fernet import Fernet
+from pydantic import SecretStr
 from temporalio.exceptions import ApplicationError
 
 import worker
@@ -19,6 +20,7 @@ from sending import dispatcher
 from sending.concurrency import FIRST_REQUESTS
 from storage.sealing import Sealer
 from tests.deadlines import eventually
+from tests.forward_proxy import scripted_proxy
 from tests.receiver import Exchange, Receiver, Reply, after, close_before_answer, hang, status, when
 from tests.workbench import Workbench, workbench
 
@@ -501,3 +503,18 @@ async def test_who_read_a_delivery_before_its_outcome_was_written_does_not_send_
     with pytest.raises(dispatcher.AttemptTakenError):
         await bench.dispatcher.begin(before, "automatic")
     assert len(receiver.requests) == 1
+
+
+async def test_a_refusal_by_the_egress_proxy_uses_the_schedule_up_and_blames_no_receiver(cleared_url: str) -> None:
+    async with scripted_proxy(b"HTTP/1.1 403 Filtered\r\n\r\n") as proxy:
+        proxied = {"egress_proxy_url": SecretStr(f"http://127.0.0.1:{proxy.port}")}
+        strict = {"retry_schedule_seconds": (60,), "breaker_failures": 1}
+        async with workbench(cleared_url, **strict, **proxied) as bench:
+            await bench.subscribe("CustomerUpdated", "http://127.0.0.1:1/hook")
+            await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 3))
+            assert await bench.statuses() == {"pending": 3}
+            assert await bench.scalar("SELECT count(*) FROM subscription_health WHERE failures_in_row > 0") == 0
+            for message_id in await bench.waiting():
+                assert (await bench.deliver_webhook(message_id)).status == "exhausted"
+            failures = await bench.execute("SELECT DISTINCT reason, last_failure FROM delivery")
+            assert [tuple(row) for row in failures] == [("schedule_used_up", "proxy_refused")]
