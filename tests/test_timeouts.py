@@ -39,6 +39,8 @@ def test_a_stopping_worker_is_killed_only_after_its_longest_request() -> None:
 
 
 def test_every_activity_outlasts_its_longest_request() -> None:
+    """With default settings. With fewer requests at once, an attempt outlasts its activity and is joined by the next
+    (`tests/activities/test_retry.py`)."""
     turns = 1 + ceil(MOST_OF_A_SUBSCRIPTION / FIELDS["subscription_concurrency"].default)
     assert turns * LONGEST_REQUEST_SECONDS <= ATTEMPT_SECONDS
     assert drain.ROUND_TIMEOUT.total_seconds() > 2 * LONGEST_REQUEST_SECONDS

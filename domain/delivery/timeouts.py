@@ -14,8 +14,9 @@ WORKER_STOP_SECONDS = 2 * SHUTDOWN_GRACE_SECONDS + 10
 relay and the last spans some seconds."""
 
 ATTEMPT_SECONDS = 3 * LONGEST_REQUEST_SECONDS
-"""Maximum duration of an activity that makes one attempt. At most 100 retries of a subscription wait in Temporal, 50 of
-which are on the wire at once, so a request begins when two others have ended."""
+"""Maximum duration of an activity that makes one attempt. By default a request begins when two others have ended, as at
+most 100 retries of a subscription wait in Temporal and 50 are on the wire at once. With fewer on the wire, an attempt
+may queue for longer. It goes on then, and the activity that Temporal begins again joins it."""
 
 DRAIN_ROUND_SECONDS = 4 * LONGEST_REQUEST_SECONDS
 """Maximum duration of a drain round: a probe, 5 s of beginning deliveries, then those behind the rate limiter."""

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError, RPCStatusCode
+from temporalio.testing import ActivityEnvironment
 
 from activities import drain, retry
 from activities.retry import OUTCOME_POLL_SECONDS
@@ -19,6 +20,7 @@ from storage.deliveries.bulk_pages import go_on
 from storage.deliveries.retries import MOST_DUE_IN_A_SECOND, MOST_OF_A_SUBSCRIPTION
 from storage.deliveries.transitions import cancel, end, hold
 from tests.bulk_actions import begun_bulk_action, fail_many
+from tests.deadlines import eventually
 from tests.receiver import Receiver, status, when
 from tests.sending.drain.rounds import round_of
 from tests.workbench import NotedDrains, Workbench, workbench
@@ -370,6 +372,35 @@ async def test_a_retry_that_falls_due_during_send_now_neither_repeats_it_nor_get
         with pytest.raises(ApplicationError, match="attempt failed"):
             await waiting
         assert len(receiver.requests) == 3
+
+
+async def test_an_attempt_that_queues_for_longer_than_its_activity_goes_on_and_the_next_activity_joins_it(
+    cleared_url: str, receiver: Receiver
+) -> None:
+    """With one request at a time of 30 s each, the fourth retry outlasts the time-out of its activity."""
+    answered = asyncio.Event()
+    async with workbench(cleared_url, retry_schedule_seconds=(HOUR,), subscription_concurrency=1) as bench:
+        receiver.script(status(503), status(503), when(answered, status(200)))
+        await bench.subscribe(EVENT, receiver.url("/hook"))
+        for _ in range(2):
+            await bench.attempt_events(await bench.emit(EVENT, "{}"))
+        first, second = await bench.waiting()
+        sending = asyncio.create_task(bench.deliver_webhook(first))
+        await receiver.wait_for(3)
+        environment = ActivityEnvironment()
+        queued = asyncio.create_task(bench.deliver_webhook(second, environment=environment))
+        await eventually(lambda: is_queued(bench, second), 10, "the attempt queues")
+        environment.cancel()  # as when the activity has timed out
+        with pytest.raises(asyncio.CancelledError):
+            await queued
+        again = asyncio.create_task(bench.deliver_webhook(second))
+        answered.set()
+        assert [(await one).status for one in (sending, again)] == ["delivered", "delivered"]
+        assert len(receiver.requests) == 4
+
+
+async def is_queued(bench: Workbench, message_id: UUID) -> bool:
+    return bench.dispatcher.queued(message_id)
 
 
 async def test_send_now_is_attempted_while_the_breaker_is_open(bench: Workbench, receiver: Receiver) -> None:
