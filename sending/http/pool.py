@@ -23,7 +23,7 @@ from domain.wire.client_certificate import ClientCertificate
 from sending.http.address_guard import AddrInfoType, GuardedResolver, judge_address
 from sending.http.connection import ClosedBeforeAnswerError, Connection, Response
 from sending.http.egress_proxy import EgressProxy, ProxyRefusedError, ProxyUnavailableError
-from sending.http.tls import PEER, client_context
+from sending.http.tls import PEER, client_context, read_authorities
 
 KEEP_ALIVE_SECONDS = 15.0
 """Maximum idle time of a connection whose receiver announces none. A request that meets its close is sent again."""
@@ -97,10 +97,11 @@ class Connections:
         self._loop = asyncio.get_running_loop()
         self._resolver = GuardedResolver(rules)
         self._rules = rules
-        self._tls = lru_cache(CONTEXTS_MAX)(partial(client_context, ca_bundle, client_cert))
+        authorities = read_authorities(ca_bundle)
+        self._tls = lru_cache(CONTEXTS_MAX)(partial(client_context, authorities, client_cert))
         self._tls(None)  # raises for a file that is missing
         self._proxy = proxy
-        self._proxy_tls = client_context(ca_bundle, None) if proxy is not None and proxy.secure else None
+        self._proxy_tls = client_context(authorities, None) if proxy is not None and proxy.secure else None
         self._idle: dict[_Peer, dict[Connection, None]] = {}
         """Idle connections by peer, the last used one at the end, so that surplus connections expire."""
         self._by_age: OrderedDict[Connection, _Peer] = OrderedDict()  # the longest idle one first

@@ -4,9 +4,10 @@ import os
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
@@ -69,34 +70,39 @@ class ResumingContext(ssl.SSLContext):
         return connection
 
 
+def read_authorities(ca_bundle: str | None) -> str:
+    """Return the certificates of the trusted authorities in PEM: the public ones (certifi's, the same on every machine)
+    and those in the PEM file `ca_bundle`. Raises CertificateFileError."""
+    if ca_bundle is None:
+        return certifi.contents()
+    try:
+        own = Path(ca_bundle).read_text("ascii", "ignore")  # Other characters are in comments.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=own)
+    except (OSError, ValueError) as error:  # ValueError: an empty file
+        text = f"cannot read certificates from {ca_bundle} (a PEM file is expected): {error}"
+        raise CertificateFileError(text) from error
+    return f"{certifi.contents()}\n{own}"
+
+
 def client_context(
-    ca_bundle: str | None, client_cert: str | None, certificate: ClientCertificate | None = None
+    authorities: str, client_cert: str | None, certificate: ClientCertificate | None = None
 ) -> ResumingContext:
-    """Return the context for outgoing connections. It trusts the public authorities (certifi's, the same on every
-    machine) and those in the PEM file `ca_bundle`. `client_cert` is a PEM file with certificate chain and key, which
-    `certificate` replaces. Raises CertificateFileError, and ssl.SSLError for a `certificate` that OpenSSL refuses."""
+    """Return the context for outgoing connections. `authorities` are those of `read_authorities`, read once, because a
+    context is made for each client certificate while the file may be replaced. `client_cert` is a PEM file with
+    certificate chain and key, which `certificate` replaces. Raises CertificateFileError, and ssl.SSLError for a
+    `certificate` that OpenSSL refuses."""
     context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(certifi.where())
-    client_cert = client_cert if certificate is None else None
-    files: tuple[tuple[str | None, Callable[[str], object], str, str], ...] = (
-        (ca_bundle, context.load_verify_locations, "certificates", "a PEM file"),
-        (
-            client_cert,
-            context.load_cert_chain,
-            "a client certificate",
-            "a PEM file with chain and key",
-        ),
-    )
-    for path, load, content, expected in files:
-        try:
-            if path is not None:
-                load(path)
-        except OSError as error:
-            text = f"cannot read {content} from {path} ({expected} is expected): {error}"
-            raise CertificateFileError(text) from error
+    context.load_verify_locations(cadata=authorities)
     if certificate is not None:
         with _in_memory(certificate.certificate) as chain, _in_memory(certificate.private_key) as key:
             context.load_cert_chain(chain, key, password="")  # not to ask at the terminal for one
+    elif client_cert is not None:
+        try:
+            context.load_cert_chain(client_cert)
+        except OSError as error:
+            expected = "a PEM file with chain and key is expected"
+            text = f"cannot read a client certificate from {client_cert} ({expected}): {error}"
+            raise CertificateFileError(text) from error
     context.set_alpn_protocols(["http/1.1"])
     return context
 

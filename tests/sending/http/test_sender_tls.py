@@ -5,6 +5,7 @@ import re
 import ssl
 import warnings
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import trustme
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.wire.client_certificate import ClientCertificate
-from sending.http.tls import CertificateFileError, client_context
+from sending.http.tls import CertificateFileError, client_context, read_authorities
 from tests.receiver import Authority, Exchange, Receiver, client_of, raw, response, status
 from tests.sending.http.sending import local_sender, request_to, send
 
@@ -30,8 +31,23 @@ async def test_an_authority_of_the_installation_is_trusted_beside_the_public_one
     assert (trusted.status_code, receiver.requests[0].header("Host")) == (200, f"localhost:{receiver.port}")
     assert (untrusted.status_code, untrusted.failure) == (None, FailureKind.tls)
     assert "certificate verify failed" in untrusted.detail
-    context = client_context(authority.ca_bundle, None)
-    assert context.cert_store_stats()["x509_ca"] > client_context(None, None).cert_store_stats()["x509_ca"] > 50
+    with_own, public = (client_context(read_authorities(path), None) for path in (authority.ca_bundle, None))
+    assert with_own.cert_store_stats()["x509_ca"] > public.cert_store_stats()["x509_ca"] > 50
+
+
+async def test_the_authorities_are_read_once_whatever_client_certificates_come(
+    authority: Authority, tmp_path: Path
+) -> None:
+    own = tmp_path / "ca.pem"
+    own.write_text(f"# Comment of the installation: \N{EURO SIGN}\n{Path(authority.ca_bundle).read_text()}")
+    async with (
+        Receiver(tls=authority.server_context("localhost", require_client=True)) as receiver,
+        local_sender(ca_bundle=str(own)) as sender,
+    ):
+        own.unlink()
+        certificate = ClientCertificate(*authority.client_pems("one.example.com"))
+        result = await sender.send(request_to(receiver.url(host="localhost"), certificate=certificate))
+    assert (result.status_code, result.failure) == (200, None)
 
 
 async def test_the_certificate_has_to_be_for_the_name_also_when_the_address_was_checked(authority: Authority) -> None:
@@ -213,12 +229,15 @@ async def test_connections_are_kept_alive_over_tls(authority: Authority) -> None
         assert receiver.connections == 1
 
 
-def test_a_missing_or_broken_certificate_file_is_said_at_the_start(authority: Authority) -> None:
+def test_a_missing_or_broken_certificate_file_is_said_at_the_start(authority: Authority, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.touch()
     for ca_bundle, client_cert in (
         ("/nowhere/missing.pem", None),
         (__file__, None),
+        (str(empty), None),
         (None, "/nowhere/missing.pem"),
         (None, authority.ca_bundle),  # a certificate without its key
     ):
         with pytest.raises(CertificateFileError, match=re.escape(str(ca_bundle or client_cert))):
-            client_context(ca_bundle, client_cert)
+            client_context(read_authorities(ca_bundle), client_cert)
