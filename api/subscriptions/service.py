@@ -173,7 +173,7 @@ class Editor(StoreActions):
             values |= stored_authentication(authentication, self.resources.sealer)
             before["authentication"] = masked_authentication(known)
             after["authentication"] = compared_authentication(known, authentication)
-        elif moved and known is not None and known["type"] != "oauth2":
+        elif moved and known is not None:
             raise invalid("authentication", "destination_changed", ENTER_AGAIN)
         refuse_conflicts(url, headers, authentication)
         await update_subscription(connection, subscription_id, values)
@@ -298,7 +298,7 @@ def authentication_after(
 ) -> AuthenticationValues | None:
     """Return the authentication to store: the given one, with masks replaced by the stored secrets of the same type.
 
-    The mask of a secret whose destination changed is refused: the URL (`moved`), for OAuth 2 the token URL.
+    The mask of a secret whose destination changed is refused: the URL (`moved`), for OAuth 2 the token URL, too.
 
     Raises ValidationFailed.
     """
@@ -307,7 +307,7 @@ def authentication_after(
     sent = given.model_dump(by_alias=True, exclude_none=True)
     if stored is not None and stored["type"] == given.type:
         if isinstance(given, OAuth2Authentication):
-            moved = origin(given.token_url) != origin(stored["tokenUrl"])
+            moved = moved or origin(given.token_url) != origin(stored["tokenUrl"])
         kept = [name for name in sent if name in SECRETS and sent[name] == MASK] if moved else []
         if kept:
             raise ValidationFailed(

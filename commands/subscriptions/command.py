@@ -233,5 +233,7 @@ def _complain_of(problem: dict[str, Any], wanted: SubscriptionFile | None) -> No
     """Print an error of the API, reworded where the API names a field that the file does not have."""
     path, message = str(problem.get("path", "")), str(problem.get("message", ""))
     if problem.get("code") == "masked_value":
-        message = "this header has no stored value to keep; provide one with fromEnv or fromFile"
+        message = "there is no stored value to keep; provide one with fromEnv or fromFile"
+    elif problem.get("code") == "destination_changed":
+        message = "the stored value is not kept for another scheme, host or port; provide it with fromEnv or fromFile"
     complain(f"{path}: {message}" if wanted is None else wanted.complaint(path, message))

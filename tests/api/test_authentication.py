@@ -212,14 +212,32 @@ async def test_a_stored_secret_does_not_follow_its_destination_to_another_origin
     ]
     assert paths(await shop.update(plain, url=other)) == ["authentication"]
     assert (await shop.update(plain, url=other, authentication=BASIC)).status_code == 204
+
+
+async def test_neither_client_secret_nor_access_token_follows_to_another_origin(shop: Shop) -> None:
+    other = "https://other.example.com/"
     client = await shop.created(authentication=OAUTH2)
     masked = {**OAUTH2, "clientSecret": MASK}
-    assert paths(await shop.update(client, authentication={**masked, "tokenUrl": other})) == [
-        "authentication.clientSecret"
-    ]
+    for url, token_url in ((RECEIVER, other), (other, RECEIVER)):
+        moved = await shop.update(client, url=url, authentication={**masked, "tokenUrl": token_url})
+        assert paths(moved) == ["authentication.clientSecret"]
+        assert moved.json()["errors"][0]["code"] == "destination_changed"
+    assert paths(await shop.update(client, url=other)) == ["authentication"]
     same = {**masked, "tokenUrl": f"{RECEIVER}/token"}
-    assert (await shop.update(client, url=other, authentication=same)).status_code == 204
+    assert (await shop.update(client, url=f"{RECEIVER}/hook", authentication=same)).status_code == 204
     assert await stored(shop, client) == {**OAUTH2, "tokenUrl": f"{RECEIVER}/token"}
+    assert (await shop.update(client, url=other, authentication=OAUTH2)).status_code == 204
+
+
+async def test_a_client_certificate_does_not_follow_to_another_origin(shop: Shop, authority: Authority) -> None:
+    other = "https://other.example.com/"
+    given = mtls(*authority.client_pems("shop.example.com"))
+    subscription_id = await shop.created(authentication=given)
+    masked = {"type": "mtls", "certificate": MASK, "privateKey": MASK}
+    refused = paths(await shop.update(subscription_id, url=other, authentication=masked))
+    assert sorted(refused) == ["authentication.certificate", "authentication.privateKey"]
+    assert paths(await shop.update(subscription_id, url=other)) == ["authentication"]
+    assert (await shop.update(subscription_id, url=other, authentication=given)).status_code == 204
 
 
 async def test_a_set_gives_secrets_again_for_another_origin(shop: Shop) -> None:

@@ -143,13 +143,26 @@ async def test_what_the_api_refuses_is_told_with_the_line_of_the_file_and_nothin
     filed.write(HEAD, CRM, TOKEN.replace("fromEnv: TOKEN", "keep: true"))
     nothing_to_keep = await filed.run("diff", "s.yaml")
     assert nothing_to_keep.errors == (
-        "s.yaml:8: subscriptions.0.headers.0.headerValue: this header has no stored value to keep; "
+        "s.yaml:8: subscriptions.0.headers.0.headerValue: there is no stored value to keep; "
         "provide one with fromEnv or fromFile\n"
     )
     filed.write(HEAD, CRM.replace("    name: CRM\n", ""))
     unnamed = await filed.run("apply", "s.yaml")
     assert unnamed.errors.startswith("s.yaml:3: subscriptions.0.name: is required")
     assert await filed.rows() == []
+
+
+async def test_a_secret_to_keep_for_another_origin_is_told_with_the_line_of_the_file(filed: Filed) -> None:
+    secret = "    authentication: {type: bearer, token: {%s}}\n"
+    filed.write(HEAD, CRM, secret % "fromEnv: TOKEN")
+    assert (await filed.run("apply", "s.yaml", TOKEN="s3cret")).code == 0
+    filed.write(HEAD, CRM.replace("://", "://other."), secret % "keep: true")
+    assert (await filed.run("diff", "s.yaml")).errors == (
+        "s.yaml:6: subscriptions.0.authentication.token: the stored value is not kept for another scheme, host or "
+        "port; provide it with fromEnv or fromFile\n"
+    )
+    filed.write(HEAD, CRM.replace("CRM", "New"), secret % "keep: true")
+    assert "there is no stored value to keep" in (await filed.run("diff", "s.yaml")).errors
 
 
 async def test_what_is_wrong_with_the_file_itself_is_told_without_asking_anybody(filed: Filed) -> None:
