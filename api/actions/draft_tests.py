@@ -14,6 +14,7 @@ from api.subscriptions.authentication import OAuth2Authentication
 from api.subscriptions.models import SubscriptionCreate
 from api.subscriptions.service import (
     NOTHING_PREPARED,
+    CheckedInput,
     Editor,
     Prepared,
     authentication_after,
@@ -89,7 +90,7 @@ class DraftTests(StoreActions):
         """
         editor = Editor(self.resources, self.store_code, self.actor)
         checked = await editor.check(body, body.event_name)
-        draft = await self._draft(body, checked.url.url, saved, prepared)
+        draft = await self._draft(body, checked, saved, prepared)
         async with self.resources.database.transaction() as connection:
             if wait := await open_draft_test(connection, draft):
                 raise TooManyTests(DRAFT_TESTS_A_MINUTE, wait)
@@ -111,14 +112,14 @@ class DraftTests(StoreActions):
         return result
 
     async def _draft(
-        self, body: SubscriptionCreate, url: str, saved: SubscriptionRow | None, prepared: Prepared
+        self, body: SubscriptionCreate, checked: CheckedInput, saved: SubscriptionRow | None, prepared: Prepared
     ) -> DraftTest:
-        sealer = self.resources.sealer
+        sealer, url = self.resources.sealer, checked.url
         moved = moves(url, saved or prepared.source)
         stored = open_headers(saved.sealed_headers, sealer) if saved else prepared.headers
         headers = headers_after(stored, body.given_headers or [], moved=moved)
         known = open_authentication(saved.sealed_authentication, sealer) if saved else prepared.authentication
-        authentication = authentication_after(known, body.authentication, moved=moved)
+        authentication = authentication_after(known, body.authentication, checked.validity, moved=moved)
         refuse_conflicts(url, headers, authentication)
         key, version = None, 1
         if body.hmac_enabled and saved is not None and saved.hmac_enabled:

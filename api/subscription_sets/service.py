@@ -25,8 +25,15 @@ from api.subscription_sets.models import (
     SubscriptionSet,
 )
 from api.subscriptions.models import SubscriptionCreate, SubscriptionUpdate
-from api.subscriptions.service import Editor, authentication_after, compared, headers_after, masked, moves
-from api.subscriptions.url_check import CheckedUrl
+from api.subscriptions.service import (
+    CheckedInput,
+    Editor,
+    authentication_after,
+    compared,
+    headers_after,
+    masked,
+    moves,
+)
 from domain.wire.authentication import compared_authentication, masked_authentication
 from domain.wire.headers import OwnHeader
 from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, open_authentication, open_headers
@@ -115,10 +122,11 @@ _UNSET = {name: SubscriptionEntry.model_fields[name].get_default() for name in _
 
 @dataclass(frozen=True, slots=True)
 class SetChange:
-    """A change to make: `body`, whose URL has been checked, is the editor's argument, or None for a deletion."""
+    """A change to make: `body` and its checks are the editor's arguments, or None for a deletion."""
 
     change: PlannedChange
     body: SubscriptionCreate | SubscriptionUpdate | None
+    checked: CheckedInput | None
     subscription_id: UUID
 
 
@@ -146,12 +154,12 @@ async def apply_set(editor: Editor, wanted: SubscriptionSet) -> SetAnswer:
     return SetAnswer(plan=plan, applied=not wanted.dry_run, changes=changes, unchanged=unchanged, others=left)
 
 
-async def _check(editor: Editor, pairs: Sequence[Pair]) -> list[CheckedUrl]:
+async def _check(editor: Editor, pairs: Sequence[Pair]) -> list[CheckedInput]:
     """Run the editor's check on every entry. Raises ValidationFailed with the problems of all."""
     free = asyncio.Semaphore(CHECKS_AT_ONCE)
     problems: list[Problem] = []
 
-    async def check(pair: Pair) -> CheckedUrl | None:
+    async def check(pair: Pair) -> CheckedInput | None:
         body = _create_body(pair.entry, pair.entry.url)
         try:
             async with free:
@@ -166,7 +174,7 @@ async def _check(editor: Editor, pairs: Sequence[Pair]) -> list[CheckedUrl]:
     return [found for found in checked if found is not None]
 
 
-def _steps(editor: Editor, pairs: Sequence[Pair], checked: Sequence[CheckedUrl]) -> list[SetChange]:
+def _steps(editor: Editor, pairs: Sequence[Pair], checked: Sequence[CheckedInput]) -> list[SetChange]:
     """Return the changes to make, in the order of the entries. Raises ValidationFailed."""
     steps: list[SetChange | None] = []
     problems: list[Problem] = []
@@ -180,14 +188,14 @@ def _steps(editor: Editor, pairs: Sequence[Pair], checked: Sequence[CheckedUrl])
     return [step for step in steps if step is not None]
 
 
-def _step(editor: Editor, pair: Pair, checked: CheckedUrl) -> SetChange | None:
+def _step(editor: Editor, pair: Pair, checked: CheckedInput) -> SetChange | None:
     """Return the change that brings a subscription to its entry, or None if they match already."""
-    entry, row, url = pair.entry, pair.row, checked.url.url
+    entry, row, url = pair.entry, pair.row, checked.url
     moved = moves(url, row)
     stored = [] if row is None else open_headers(row.sealed_headers, editor.resources.sealer)
     headers = headers_after(stored, entry.headers, moved=moved)
     known = None if row is None else open_authentication(row.sealed_authentication, editor.resources.sealer)
-    authentication = authentication_after(known, entry.authentication, moved=moved)
+    authentication = authentication_after(known, entry.authentication, checked.validity, moved=moved)
     wanted = {name: url if name == "url" else getattr(entry, name) for name in _SETTABLE}
     before = _UNSET if row is None else {name: getattr(row, name) for name in _SETTABLE}
     changed = {name: value for name, value in wanted.items() if value != before[name]}
@@ -220,7 +228,7 @@ def _step(editor: Editor, pair: Pair, checked: CheckedUrl) -> SetChange | None:
         ],
         warning=checked.warning,
     )
-    return SetChange(change, body, uuid4() if row is None else row.id)
+    return SetChange(change, body, checked, uuid4() if row is None else row.id)
 
 
 def _create_body(entry: SubscriptionEntry, url: str) -> SubscriptionCreate:
@@ -233,7 +241,7 @@ def _create_body(entry: SubscriptionEntry, url: str) -> SubscriptionCreate:
 def _delete(row: SubscriptionRow) -> SetChange:
     loses = ["the webhook; what it still has to deliver is cancelled"]
     facts = {"webhook_subscription_id": row.id, "index": None, "changes": [], "loses": loses, "warning": None}
-    return SetChange(PlannedChange.of(row, action="delete", **facts), None, row.id)
+    return SetChange(PlannedChange.of(row, action="delete", **facts), None, None, row.id)
 
 
 def _losses(before: Sequence[OwnHeader], after: Sequence[OwnHeader]) -> Iterator[str]:
@@ -260,12 +268,12 @@ async def _make(
     for step in sorted(steps, key=lambda step: ("delete", "update", "create").index(step.change.action)):
         secret = None
         try:
-            if isinstance(step.body, SubscriptionCreate):
-                secret = await editor.create(connection, step.subscription_id, step.body, step.body.url)
-            elif isinstance(step.body, SubscriptionUpdate):
-                secret = await editor.update(connection, step.subscription_id, step.body, step.body.url)
-            else:
+            if step.body is None or step.checked is None:
                 await editor.delete(connection, step.subscription_id)
+            elif isinstance(step.body, SubscriptionCreate):
+                secret = await editor.create(connection, step.subscription_id, step.body, step.checked)
+            else:
+                secret = await editor.update(connection, step.subscription_id, step.body, step.checked)
         except ValidationFailed as failed:
             raise ValidationFailed(_below(step.change.index, failed)) from None
         shown = {} if dry_run else {"webhook_subscription_id": step.subscription_id, "hmac_secret": secret}

@@ -11,7 +11,13 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from api.body import Input
 from domain.urls.rules import URL_MAX_CHARACTERS
-from domain.wire.client_certificate import PEM_MOST_CHARACTERS, ClientCertificate
+from domain.wire.client_certificate import (
+    PEM_MOST_CHARACTERS,
+    ClientCertificate,
+    ClientCertificateRefused,
+    Validity,
+    validity_of,
+)
 from domain.wire.headers import VALUE_MOST_CHARACTERS
 from storage.access.audit import MASK
 
@@ -94,8 +100,25 @@ SHOWN = f"Type and fields as given, secrets as {MASK}; null: none."
 """Description of the authentication in responses."""
 
 
-def tls_refusal(pair: ClientCertificate) -> str | None:
-    """Return the reason for which the TLS of deliveries refuses a client certificate, or None. It takes some ms."""
+def given_validity(given: MtlsAuthentication) -> Validity | None:
+    """Check a client certificate, which takes some ms. Return None if it is masked. Raises ClientCertificateRefused."""
+    if given.certificate == given.private_key == MASK:
+        return None
+    for name, value, other in (
+        ("certificate", given.certificate, "private key"),
+        ("privateKey", given.private_key, "certificate"),
+    ):
+        if value == MASK:
+            raise ClientCertificateRefused(name, f"must be given together with its {other}")
+    pair = ClientCertificate(given.certificate, given.private_key)
+    validity = validity_of(pair)
+    if reason := _tls_refusal(pair):
+        raise ClientCertificateRefused("certificate", f"cannot be used for TLS: {reason}")
+    return validity
+
+
+def _tls_refusal(pair: ClientCertificate) -> str | None:
+    """Return the reason for which the TLS of deliveries refuses a client certificate, or None."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     descriptor = os.memfd_create("pem")  # in memory, because the ssl module reads files only
     try:

@@ -3,6 +3,7 @@
 Responses mask header values and show the effective value of unset fields.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,9 +17,8 @@ from api.errors import Conflict, Problem, ValidationFailed, existing, invalid
 from api.idempotency import created_before
 from api.resources import Resources
 from api.store_actions import StoreActions
-from api.subscriptions.authentication import Authentication, OAuth2Authentication, tls_refusal
+from api.subscriptions.authentication import Authentication, MtlsAuthentication, OAuth2Authentication, given_validity
 from api.subscriptions.models import Header, MaskedHeader, SubscriptionCreate, SubscriptionDetails, SubscriptionUpdate
-from api.subscriptions.url_check import CheckedUrl
 from domain.access import Principal
 from domain.delivery.lifecycle import SubscriptionStatus
 from domain.events.catalogue import CATALOGUE
@@ -33,7 +33,7 @@ from domain.wire.authentication import (
     sends_authorization,
     unmasked_authentication,
 )
-from domain.wire.client_certificate import ClientCertificateRefused, validity_of
+from domain.wire.client_certificate import ClientCertificateRefused, Validity
 from domain.wire.headers import HEADERS_MOST, OwnHeader
 from settings import Settings
 from storage.access.audit import MASK, changed
@@ -79,6 +79,15 @@ ENTER_AGAIN = "enter it again, since the destination changed"
 """Message about a stored secret that would be sent to another origin, where whoever changed the URL could read it."""
 
 
+class CheckedInput(NamedTuple):
+    """Results of the checks of a body: its normalised URL, a warning about its host, the validity of a new client
+    certificate."""
+
+    url: str
+    warning: str | None
+    validity: Validity | None
+
+
 class Prepared(NamedTuple):
     """Secrets of new subscriptions that are not in the request: the key of a form, and those of `source` for masks."""
 
@@ -94,41 +103,48 @@ NOTHING_PREPARED = Prepared()
 class Editor(StoreActions):
     """Changes of one actor to the subscriptions of one store."""
 
-    async def check(self, body: SubscriptionCreate | SubscriptionUpdate, event_name: str) -> CheckedUrl:
+    async def check(self, body: SubscriptionCreate | SubscriptionUpdate, event_name: str) -> CheckedInput:
         """Run all checks that need no transaction. Raises ValidationFailed with all problems."""
         problems = list(_shape_problems(body, event_name))
         try:
             checked = await self.resources.url_check.check(body.url)
         except UrlRefused as refused:
             problems.append(Problem("url", refused.code, refused.message))
+        validity = None
         if isinstance(body.authentication, OAuth2Authentication):
             try:
                 await self.resources.url_check.check(body.authentication.token_url)
             except UrlRefused as refused:
                 problems.append(Problem("authentication.tokenUrl", refused.code, refused.message))
+        elif isinstance(body.authentication, MtlsAuthentication):
+            try:
+                validity = await asyncio.to_thread(given_validity, body.authentication)
+            except ClientCertificateRefused as error:
+                problems.append(Problem(f"authentication.{error.name}", "certificate", str(error)))
         if problems:
             raise ValidationFailed(problems)
-        return checked
+        return CheckedInput(checked.url.url, checked.warning, validity)
 
     async def create(
         self,
         connection: AsyncConnection,
         subscription_id: UUID,
         body: SubscriptionCreate,
-        url: str,
+        checked: CheckedInput,
         prepared: Prepared = NOTHING_PREPARED,
     ) -> str | None:
         """Store a new subscription. Return its key if signing is on. Raises ValidationFailed at a limit."""
+        url, validity = checked.url, checked.validity
         moved = moves(url, prepared.source)
         headers = headers_after(prepared.headers, body.given_headers or [], moved=moved)
-        authentication = authentication_after(prepared.authentication, body.authentication, moved=moved)
+        authentication = authentication_after(prepared.authentication, body.authentication, validity, moved=moved)
         refuse_conflicts(url, headers, authentication)
         values = {
             "event_name": body.event_name,
             "url": url,
             "destination_type": body.destination_type,
             "sealed_headers": seal_headers(headers, self.resources.sealer),
-            **stored_authentication(authentication, self.resources.sealer),
+            **stored_authentication(authentication, validity, prepared.source, self.resources.sealer),
             **{name: getattr(body, name) for name in _PLAIN},
         }
         with limited(self.resources.settings, body.event_name) as limits:
@@ -147,7 +163,7 @@ class Editor(StoreActions):
         connection: AsyncConnection,
         subscription_id: UUID,
         body: SubscriptionUpdate,
-        url: str,
+        checked: CheckedInput,
         secret: str | None = None,
     ) -> str | None:
         """Store the given fields. Return the key, `secret` or a new one, if this switches signing on.
@@ -155,6 +171,7 @@ class Editor(StoreActions):
         Raises NotFound, ValidationFailed.
         """
         row = await self._locked(connection, subscription_id)
+        url, validity = checked.url, checked.validity
         values: dict[str, Any] = {"url": url}
         values |= {name: getattr(body, name) for name in _PLAIN if name in body.model_fields_set}
         before: dict[str, Any] = {name: getattr(row, name) for name in values}
@@ -169,8 +186,8 @@ class Editor(StoreActions):
             raise invalid("headers", "destination_changed", ENTER_AGAIN)
         known = authentication = open_authentication(row.sealed_authentication, self.resources.sealer)
         if "authentication" in body.model_fields_set:
-            authentication = authentication_after(known, body.authentication, moved=moved)
-            values |= stored_authentication(authentication, self.resources.sealer)
+            authentication = authentication_after(known, body.authentication, validity, moved=moved)
+            values |= stored_authentication(authentication, validity, row, self.resources.sealer)
             before["authentication"] = masked_authentication(known)
             after["authentication"] = compared_authentication(known, authentication)
         elif moved and known is not None:
@@ -196,9 +213,9 @@ class Editor(StoreActions):
         Raises NotFound, ValidationFailed.
         """
         checked = await self.check(body, row.event_name)
-        key = await self.resources.database.run(self.update, row.id, body, checked.url.url, secret)
+        key = await self.resources.database.run(self.update, row.id, body, checked, secret)
         if reorders(row, body):
-            await self.wake_drain(row.id, row.event_name, checked.url.url)
+            await self.wake_drain(row.id, row.event_name, checked.url)
         return key
 
     async def delete(self, connection: AsyncConnection, subscription_id: UUID) -> None:
@@ -294,11 +311,12 @@ def headers_after(stored: Sequence[OwnHeader], given: Sequence[Header], *, moved
 
 
 def authentication_after(
-    stored: AuthenticationValues | None, given: Authentication | None, *, moved: bool
+    stored: AuthenticationValues | None, given: Authentication | None, validity: Validity | None, *, moved: bool
 ) -> AuthenticationValues | None:
     """Return the authentication to store: the given one, with masks replaced by the stored secrets of the same type.
 
     The mask of a secret whose destination changed is refused: the URL (`moved`), for OAuth 2 the token URL, too.
+    `validity` is that of a given client certificate.
 
     Raises ValidationFailed.
     """
@@ -318,25 +336,25 @@ def authentication_after(
     problems = [Problem(f"authentication.{name}", "masked_value", message) for name in missing]
     if problems:
         raise ValidationFailed(problems)
-    certificate = client_certificate(values)
-    if certificate is not None and certificate != client_certificate(stored):
-        try:
-            begins_at, ends_at = validity_of(certificate)
-        except ClientCertificateRefused as refused:
-            raise invalid(f"authentication.{refused.name}", "certificate", str(refused)) from None
+    if validity is not None and values != stored:
+        begins_at, ends_at = validity
         if ends_at <= datetime.now(UTC):
             raise invalid("authentication.certificate", "expired", f"has expired, at {ends_at.isoformat()}")
         if begins_at > datetime.now(UTC):
             raise invalid("authentication.certificate", "not_yet_valid", f"is valid from {begins_at.isoformat()} only")
-        if reason := tls_refusal(certificate):
-            raise invalid("authentication.certificate", "certificate", f"cannot be used for TLS: {reason}")
     return values
 
 
-def stored_authentication(authentication: AuthenticationValues | None, sealer: Sealer) -> dict[str, Any]:
-    """Return the columns of an authentication."""
-    certificate = client_certificate(authentication)
-    expires_at = None if certificate is None else validity_of(certificate)[1]
+def stored_authentication(
+    authentication: AuthenticationValues | None,
+    validity: Validity | None,
+    source: SubscriptionRow | None,
+    sealer: Sealer,
+) -> dict[str, Any]:
+    """Return the columns of an authentication. A client certificate without `validity` is the one of `source`."""
+    expires_at = None
+    if client_certificate(authentication) is not None:
+        expires_at = validity[1] if validity is not None else source and source.certificate_expires_at
     return {"sealed_authentication": seal_authentication(authentication, sealer), "certificate_expires_at": expires_at}
 
 
@@ -397,12 +415,12 @@ async def create_once(
     those are returned. Raises ValidationFailed, Conflict.
     """
     editor = Editor(resources, store_code, principal.actor)
-    urls = [(await editor.check(body, body.event_name)).url.url for body in bodies]
+    checked = [await editor.check(body, body.event_name) for body in bodies]
     if len(bodies) > 1 and prepared.secret is None:
         prepared = prepared._replace(secret=new_secret())
     made: list[tuple[UUID, str | None]] = []
     async with resources.database.transaction() as connection:
-        for body, url in zip(bodies, urls, strict=True):
+        for body, found in zip(bodies, checked, strict=True):
             subscription_id = uuid4()
             earlier = await created_before(
                 connection,
@@ -415,7 +433,7 @@ async def create_once(
             if earlier is not None:
                 secret = await first_key(connection, store_code, earlier, resources.sealer)
             else:
-                secret = await editor.create(connection, subscription_id, body, url, prepared)
+                secret = await editor.create(connection, subscription_id, body, found, prepared)
             made.append((earlier or subscription_id, secret))
     return made
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -26,6 +27,10 @@ class ClientCertificate:
     private_key: str = field(repr=False)
 
 
+Validity: TypeAlias = tuple[datetime, datetime]
+"""The first and the last instant at which all certificates of a chain are valid."""
+
+
 class ClientCertificateRefused(ValueError):  # noqa: N818 - reads as what happened
     """The certificate or the key cannot be used; `name` is the field of the API. The message shows neither."""
 
@@ -34,9 +39,8 @@ class ClientCertificateRefused(ValueError):  # noqa: N818 - reads as what happen
         self.name = name
 
 
-def validity_of(pair: ClientCertificate) -> tuple[datetime, datetime]:
-    """Return the first and the last instant at which all of the certificates are valid. Raises
-    ClientCertificateRefused."""
+def validity_of(pair: ClientCertificate) -> Validity:
+    """Return the validity of the chain. Raises ClientCertificateRefused."""
     try:
         chain = load_pem_x509_certificates(pair.certificate.encode())
         begins_at = max(one.not_valid_before_utc for one in chain)

@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from api.subscriptions import authentication as checks
+from domain.wire.client_certificate import ClientCertificate, Validity, validity_of
 from storage.subscriptions.queries import open_authentication
 from tests.api.installation import RECEIVER, Shop, header, paths
 from tests.receiver import Authority
@@ -132,8 +134,9 @@ async def test_a_client_certificate_is_masked_and_its_expiry_shown(shop: Shop, a
     other = mtls(*authority.client_pems("shop.example.com", not_after=expiry + timedelta(days=365)))
     assert (await shop.update(subscription_id, authentication=other)).status_code == 204
     assert await stored(shop, subscription_id) == other
-    new_key_alone = {**masked, "privateKey": given["privateKey"]}
-    assert paths(await shop.update(subscription_id, authentication=new_key_alone)) == ["authentication.privateKey"]
+    for half, missing in (("privateKey", "certificate"), ("certificate", "privateKey")):
+        alone = {**masked, half: given[half]}
+        assert paths(await shop.update(subscription_id, authentication=alone)) == [f"authentication.{missing}"]
     await shop.update(subscription_id, authentication=None)
     assert (await shop.details(subscription_id))["certificateExpiresAt"] is None
 
@@ -238,6 +241,26 @@ async def test_a_client_certificate_does_not_follow_to_another_origin(shop: Shop
     assert sorted(refused) == ["authentication.certificate", "authentication.privateKey"]
     assert paths(await shop.update(subscription_id, url=other)) == ["authentication"]
     assert (await shop.update(subscription_id, url=other, authentication=given)).status_code == 204
+
+
+async def test_a_certificate_is_parsed_once_and_in_no_transaction(
+    shop: Shop, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[int] = []
+
+    def noted(pair: ClientCertificate) -> Validity:
+        parsed.append(shop.installation.app.state.resources.database.pool.checkedout())
+        return validity_of(pair)
+
+    monkeypatch.setattr(checks, "validity_of", noted)
+    given = mtls(*authority.client_pems("shop.example.com"))
+    subscription_id = await shop.created(authentication=given)
+    await shop.update(subscription_id, authentication=given)
+    entry = {"eventName": "CustomerRegistered", "name": "CRM", "url": RECEIVER, "authentication": given}
+    body = {"subscriptionSet": {"subscriptions": [entry]}}
+    response = await shop.client.post(f"/api/{shop.store}/webhook/subscription-set", json=body)
+    assert response.status_code == 200, response.text
+    assert parsed == [0, 0, 0]
 
 
 async def test_a_set_gives_secrets_again_for_another_origin(shop: Shop) -> None:
