@@ -100,6 +100,11 @@ class ApiMetrics:
         self.subscriptions = gauge(
             "loyalty_webhooks_subscriptions", "Webhooks that are not deleted, by status.", ["status"]
         )
+        self.certificate_seconds = gauge(
+            "loyalty_webhooks_client_certificate_expires_in_seconds",
+            "Time until the first client certificate of a webhook that is not disabled expires; negative once it has, "
+            "NaN without one.",
+        )
         self.workers = gauge("loyalty_webhooks_workers", "Worker processes with a heartbeat in the last seconds.")
         self.scan_age_seconds = gauge(
             "loyalty_webhooks_expiry_scan_age_seconds",
@@ -113,6 +118,8 @@ class ApiMetrics:
         self.waiting.labels(DeliveryStatus.HELD).set(figures.held if figures else nan)
         self.breakers_open.set(figures.breakers_open if figures else nan)
         self.workers.set(figures.workers if figures else nan)
+        certificate_seconds = figures.certificate_seconds if figures else None
+        self.certificate_seconds.set(nan if certificate_seconds is None else certificate_seconds)
         for status in SubscriptionStatus:
             self.subscriptions.labels(status).set(figures.subscriptions.get(status, 0) if figures else nan)
         self.scan_age_seconds.clear()  # a kind without a scan exports no age

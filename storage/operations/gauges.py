@@ -16,13 +16,15 @@ COUNTED_DELIVERIES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class InstallationFigures:
-    """Figures of the installation. `pending` and `held` are counted up to COUNTED_DELIVERIES. `scan_age_seconds` is by
-    kind of expiring object."""
+    """Figures of the installation. `pending` and `held` are counted up to COUNTED_DELIVERIES. `certificate_seconds` is
+    the time until the first client certificate expires, None without one. `scan_age_seconds` is by kind of expiring
+    object."""
 
     pending: int
     held: int
     breakers_open: int
     subscriptions: Mapping[str, int]
+    certificate_seconds: float | None
     workers: int
     scan_age_seconds: Mapping[str, float]
 
@@ -41,7 +43,8 @@ SELECT count(*) FROM (
 _HELD = text(f"SELECT count(*) FROM (SELECT FROM delivery WHERE status = '{DeliveryStatus.HELD}' LIMIT :most) AS held")
 
 _SUBSCRIPTIONS = text("""
-SELECT subscription.status, count(*) AS subscriptions, count(health.breaker_opened_at) AS breakers_open
+SELECT subscription.status, count(*) AS subscriptions, count(health.breaker_opened_at) AS breakers_open,
+    CAST(extract(epoch FROM min(certificate_expires_at) - clock_timestamp()) AS float8) AS certificate_seconds
 FROM subscription LEFT JOIN subscription_health AS health ON health.subscription_id = subscription.id
 WHERE subscription.deleted_at IS NULL GROUP BY subscription.status
 """)
@@ -61,12 +64,14 @@ FROM expiry_coverage AS coverage CROSS JOIN LATERAL (
 async def installation_figures(connection: AsyncConnection) -> InstallationFigures:
     """Read the current figures, from open deliveries only."""
     subscriptions = (await connection.execute(_SUBSCRIPTIONS)).all()
+    certificates = [row.certificate_seconds for row in subscriptions if row.status != SubscriptionStatus.DISABLED]
     scans = await connection.execute(_SCANS)
     return InstallationFigures(
         pending=await connection.scalar(_PENDING, {"most": COUNTED_DELIVERIES}) or 0,
         held=await connection.scalar(_HELD, {"most": COUNTED_DELIVERIES}) or 0,
         breakers_open=sum(row.breakers_open for row in subscriptions if row.status == SubscriptionStatus.ACTIVE),
         subscriptions={row.status: row.subscriptions for row in subscriptions},
+        certificate_seconds=min((one for one in certificates if one is not None), default=None),
         workers=await connection.scalar(_WORKERS) or 0,
         scan_age_seconds={row.kind: row.age_seconds for row in scans},
     )

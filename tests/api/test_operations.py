@@ -193,6 +193,7 @@ class TestMetrics:
             text = (await api.get("/metrics")).text
             assert figure(text, "loyalty_webhooks_workers") == 1
             assert figure(text, "loyalty_webhooks_breakers_open") == 0
+            assert isnan(figure(text, "loyalty_webhooks_client_certificate_expires_in_seconds"))
             for status in ("pending", "held"):
                 assert figure(text, f'loyalty_webhooks_deliveries_waiting{{status="{status}"}}') == 0
             for status in ("active", "paused", "disabled"):

@@ -24,7 +24,7 @@ async def test_nothing_is_nothing(ground: Ground) -> None:
     async with ground.database.transaction() as connection:
         found = await installation_figures(connection)
     assert (found.pending, found.held, found.breakers_open, found.workers) == (0, 0, 0, 0)
-    assert (found.subscriptions, found.scan_age_seconds) == ({}, {})
+    assert (found.subscriptions, found.certificate_seconds, found.scan_age_seconds) == ({}, None, {})
 
 
 async def test_what_waits_is_counted_over_all_destinations(ground: Ground) -> None:
@@ -68,6 +68,20 @@ async def test_subscriptions_are_counted_by_status_and_breakers_of_active_ones(g
         found = await installation_figures(connection)
     assert found.subscriptions == {"active": 1, "paused": 1, "disabled": 1}
     assert found.breakers_open == 1
+
+
+async def test_the_first_client_certificate_to_expire_is_told_unless_its_subscription_sends_no_more(
+    ground: Ground,
+) -> None:
+    for hours, columns in ((1, {"status": "disabled"}), (2, {}), (50, {"status": "paused"}), (90, {}), (None, {})):
+        one = await ground.subscribe("CustomerUpdated", "http://a/", **columns)
+        expiry = "SELECT clock_timestamp() + make_interval(hours => :hours)"
+        await ground.edit(one, certificate_expires_at=await ground.scalar(expiry, hours=hours))
+        if hours == 2:
+            await ground.edit(one, deleted_at=await ground.scalar("SELECT clock_timestamp()"))
+    async with ground.database.transaction() as connection:
+        found = await installation_figures(connection)
+    assert found.certificate_seconds == pytest.approx(50 * 3600, abs=60)
 
 
 async def test_a_worker_counts_as_long_as_it_is_seen(ground: Ground) -> None:
