@@ -295,7 +295,8 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         except Exception as error:
             if failure_of(error) in (FailureKind.internal, FailureKind.proxy_unavailable):
                 raise
-            raise NoAccessTokenError(f"no answer of the authorization server: {detail_of(error)}") from error
+            kind = ProxyRefusedError if isinstance(error, ProxyRefusedError) else NoAccessTokenError
+            raise kind(f"no answer of the authorization server: {detail_of(error)}") from error
         return read_token(response.status_code, bytes(response.body))
 
     def _opening_of(self, url: str) -> tuple[NormalisedUrl, str]:

@@ -10,7 +10,9 @@ from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.verdict import CONTROL_HEADER, DeliveryControl
 from domain.wire.oauth2 import OAuth2Client
 from sending.http.client import NEW_TOKEN, NO_NEW_TOKEN, Sender
+from sending.http.egress_proxy import EgressProxy
 from tests.authorization_server import AuthorizationServer
+from tests.forward_proxy import scripted_proxy
 from tests.receiver import Receiver, hang, status
 from tests.sending.http.sending import STRICT, local_sender, request_to
 
@@ -166,6 +168,19 @@ async def test_the_address_guard_stands_before_the_token_url(server: Authorizati
     assert result.failure is FailureKind.oauth2_token
     assert "a loopback address" in result.detail
     assert server.socket.requests == []
+
+
+async def test_a_token_url_that_the_egress_proxy_refuses_is_a_refusal_of_the_proxy(
+    server: AuthorizationServer, receiver: Receiver
+) -> None:
+    async with scripted_proxy(b"HTTP/1.1 403 Filtered\r\n\r\n") as proxy:
+        through = EgressProxy.of(f"http://127.0.0.1:{proxy.port}")
+        async with local_sender(proxy=through) as sender:
+            result = await sender.send(request_to(receiver.url(), oauth2=client_of(server)))
+    assert (result.failure, result.detail) == (
+        FailureKind.proxy_refused,
+        "no answer of the authorization server: the egress proxy refuses this receiver (403)",
+    )
 
 
 async def test_a_silent_authorization_server_is_named(
