@@ -18,6 +18,7 @@ SECONDS = {
     "tests/api/test_examples.py": 30,
     "tests/api/test_schemathesis.py": 60,
     "tests/chaos/test_chaos.py": 110,
+    "tests/e2e/test_authentication.py": 25,
     "tests/e2e/test_recovery_kills.py": 30,
     "tests/e2e/test_rolling_restart.py": 35,
     "tests/e2e/test_traces.py": 20,

@@ -5,10 +5,10 @@ import math
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 from playwright.async_api import Browser, Page, async_playwright
@@ -23,7 +23,7 @@ from tests.house import ROOT
 from tests.panel.browser.conftest import CHROMIUM_OPTIONS, SETTINGS
 from tests.panel.browser.live import LiveShop
 from tests.panel.browser.people import WIDE
-from tests.receiver import Exchange, Receiver, status
+from tests.receiver import Authority, Exchange, Receiver, status
 from tests.stack import running_stack
 
 FOLDER = ROOT / "docs" / "panel"
@@ -31,6 +31,7 @@ NARROW = (390, 844)
 VARIANTS = [(theme, size) for theme in ("light", "dark") for size in (WIDE, NARROW)]
 TALLEST = 1600  # pixels; what is longer is cut off, so that docs/panel/ stays below 5 MB
 ZONE = "Europe/Berlin"  # so that a time that is not the store's own shows
+Variants: TypeAlias = Sequence[tuple[str, tuple[int, int]]]
 SETTLED_MS = 600  # charts have been drawn by then; nothing depends on it but a picture
 
 WEBHOOKS: list[dict[str, Any]] = [
@@ -124,9 +125,9 @@ class Photographer:
             await self.page.screenshot(path=FOLDER / f"{name}-{theme}-{width}.png")
             print(f"{name}-{theme}-{width}.png", flush=True)
 
-    async def take_part(self, name: str, part: str) -> None:
-        """Pictures of one section of the page alone, wide in light and narrow in dark."""
-        for theme, (width, _) in (VARIANTS[0], VARIANTS[-1]):
+    async def take_part(self, name: str, part: str, variants: Variants = (VARIANTS[0], VARIANTS[-1])) -> None:
+        """Pictures of one section of the page alone, wide in light and narrow in dark unless told otherwise."""
+        for theme, (width, _) in variants:
             await self.page.set_viewport_size({"width": width, "height": TALLEST})  # the buttons below cover nothing
             await self.page.evaluate("theme => document.documentElement.setAttribute('data-bs-theme', theme)", theme)
             await self.page.wait_for_timeout(SETTLED_MS)
@@ -155,6 +156,39 @@ class Photographer:
         await page.get_by_role("heading", name="CustomerRegistered: Delivered").wait_for()
         await page.get_by_text("Request and response").first.click()
 
+    async def fill_in_an_authentication(self, url: str, kind: str, fields: dict[str, str]) -> None:
+        """The form of a new webhook, with an authentication of this type."""
+        page = self.page
+        await self.show("/webhooks/new?eventName=CustomerUpdated")
+        await page.get_by_label("URL").fill(url)
+        await page.get_by_text("This address may be used.").wait_for()
+        await page.get_by_label("Authentication").select_option(kind)
+        for label, value in fields.items():
+            await page.get_by_label(label, exact=True).fill(value)
+        await page.evaluate("() => document.activeElement.blur()")
+        await page.evaluate("() => document.querySelectorAll('textarea').forEach(one => one.scrollTo(0, 0))")
+
+
+async def take_authentications(camera: Photographer, receiver: Receiver) -> None:
+    """The pictures of docs/authentication.md."""
+    certificate, _ = Authority().client_pems("shop.example.com")
+    key = "-----BEGIN PRIVATE KEY-----\n…\n-----END PRIVATE KEY-----"
+    for kind, fields in (
+        (
+            "oauth2",
+            {
+                "Token endpoint": "https://login.example.com/oauth2/token",
+                "Client id": "loyalty",
+                "Client secret": "of the authorization server",
+                "Scope": "deliveries",
+            },
+        ),
+        ("mtls", {"Certificate with its chain, in PEM": certificate, "Private key in PEM, without a passphrase": key}),
+    ):
+        url = receiver.url("/till/members").replace("http:", "https:")
+        await camera.fill_in_an_authentication(url, kind, fields)
+        await camera.take_part(f"authentication-{kind}", "Receiver", VARIANTS[:2])
+
 
 async def take_all(camera: Photographer, ids: dict[str, str], receiver: Receiver) -> None:
     """Every picture."""
@@ -163,6 +197,7 @@ async def take_all(camera: Photographer, ids: dict[str, str], receiver: Receiver
     await camera.fill_in_a_webhook(receiver.url("/letters/new"))
     await camera.take("webhook-form")
     await camera.take_part("webhook-test", "Test")
+    await take_authentications(camera, receiver)
     for name, path, all_variants in (
         ("webhook", f"/webhooks/{ids[FAILING]}", False),
         ("dashboard", "/dashboard", True),
