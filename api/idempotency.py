@@ -57,7 +57,8 @@ async def created_before(
 ) -> UUID | None:
     """Claim the key for `object_id` and return None, or return the object that an earlier call with the key created.
 
-    Raises Conflict if the earlier call had other bodies.
+    Bodies are compared with their defaults, which some clients write and others omit. Raises Conflict if the earlier
+    call had other bodies.
     """
     if key is None:
         return None

@@ -401,6 +401,12 @@ def limited(settings: Settings, event_name: str) -> Iterator[SubscriptionLimits]
         raise invalid(path, "limit_reached", message) from error
 
 
+def _canonical(body: SubscriptionCreate, url: str) -> SubscriptionCreate:
+    """Return the body in the form that all bodies of its meaning share: URL in its normal form, headers in one list."""
+    headers = body.given_headers or []
+    return body.model_copy(update={"url": url, "headers": headers, "header_name": None, "header_value": None})
+
+
 async def create_once(
     resources: Resources,
     store_code: str,
@@ -416,6 +422,7 @@ async def create_once(
     """
     editor = Editor(resources, store_code, principal.actor)
     checked = [await editor.check(body, body.event_name) for body in bodies]
+    meant = [_canonical(body, found.url) for body, found in zip(bodies, checked, strict=True)]
     if len(bodies) > 1 and prepared.secret is None:
         prepared = prepared._replace(secret=new_secret())
     made: list[tuple[UUID, str | None]] = []
@@ -427,7 +434,7 @@ async def create_once(
                 store_code=store_code,
                 actor=f"{principal.kind}:{principal.id}",  # names of keys are not unique, ids are
                 key=f"{key}/{len(made)}" if key and made else key,
-                bodies=bodies,  # each claim covers all, so that a repeat with other events is a conflict
+                bodies=meant,  # each claim covers all, so that a repeat with other events is a conflict
                 object_id=subscription_id,
             )
             if earlier is not None:
