@@ -1,12 +1,13 @@
-"""The programs of examples/: two with clients generated from the API's own description, one by hand."""
+"""The programs of examples/, run by the commands of its page: two with generated clients, one by hand."""
 
 import asyncio
 import json
 import os
+import re
 import shutil
 import socket
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from domain.events.catalogue import CATALOGUE
 from domain.wire.jsontext import dump
-from tests.api.installation import RECEIVER, Shop, installation
+from tests.api.installation import Shop, installation
 from tests.api.serving import serving
 from tests.client_generator import client_generator
 from tests.house import ROOT
@@ -23,7 +24,11 @@ from tests.tcp_proxy import TcpProxy
 from tests.test_receiving import php
 
 EXAMPLES = ROOT / "examples"
-EVENT = "AvailablePointsAmountChanged"
+PAGE = (EXAMPLES / "README.md").read_text()
+EVENT, URL = "AvailablePointsAmountChanged", "http://127.0.0.1:9000/points"
+"""Event and receiver of the page's commands."""
+INSTALLING = ("pip install ", "npm install ")
+"""Lines of the page that the tests replace by the packages of their lock files."""
 RUN_SECONDS = 120
 
 pytestmark = [pytest.mark.usefixtures("programs"), pytest.mark.timeout(600)]  # the first run installs the generators
@@ -31,27 +36,35 @@ pytestmark = [pytest.mark.usefixtures("programs"), pytest.mark.timeout(600)]  # 
 
 @dataclass
 class Served:
-    """A store of a served API."""
+    """A store of a served API, and a folder with the examples."""
 
     shop: Shop
     root: str
     directory: Path
 
-    async def start(self, *command: str | Path, root: str = "") -> Process:
-        """Start a program in the directory, with the API's address, a key and the store in its environment."""
+    async def start(self, line: str, data: str = "", root: str = "") -> Process:
+        """Start a command line of the page, with the variables that the page names, and the store."""
         environment = os.environ | {
             "LOYALTY_WEBHOOKS_API": root or self.root,
             "LOYALTY_WEBHOOKS_KEY": self.shop.installation.admin_key,
             "LOYALTY_WEBHOOKS_STORE": self.shop.store,
+            "DATA": data,
+            "PATH": f"{client_generator()}:{os.environ['PATH']}",
         }
         return await asyncio.create_subprocess_exec(
-            *command, cwd=self.directory, env=environment, stdout=PIPE, stderr=PIPE
+            "sh", "-c", f"exec {line}", cwd=self.directory, env=environment, stdout=PIPE, stderr=PIPE
         )
 
-    async def made(self, *command: str | Path) -> None:
-        """Run a program that has to succeed."""
-        code, output, errors = await ended(await self.start(*command))
-        assert code == 0, output + errors
+    async def prepare(self, program: str) -> str:
+        """Run the page's commands before the one that runs the program, and return that one."""
+        blocks = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+        [[*before, run]] = [block.splitlines() for block in blocks if program in block]
+        for line in before:
+            if not line.startswith(INSTALLING):
+                code, output, errors = await ended(await self.start(line))
+                assert code == 0, output + errors
+                assert "warning" not in (output + errors).lower()
+        return run
 
 
 async def ended(process: Process) -> tuple[int | None, str, str]:
@@ -67,64 +80,49 @@ async def ended(process: Process) -> tuple[int | None, str, str]:
 
 @pytest.fixture
 async def served(database_url: str, tmp_path: Path) -> AsyncIterator[Served]:
-    async with installation(database_url) as installed, serving(installed.app) as root:
+    node(), php()
+    shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "node_modules").symlink_to(node_modules())
+    rules = {"allow_http": True, "allowed_ports": (), "allowed_networks": ("127.0.0.0/8",)}
+    async with installation(database_url, **rules) as installed, serving(installed.app) as root:
         yield Served(await installed.shop(), root, tmp_path)
 
 
-async def python(api: Served) -> list[str | Path]:
-    """The Python example with the client that openapi-python-client generates."""
-    programs, client = client_generator(), api.directory / "loyalty_webhooks_client"
-    generate = [programs / "openapi-python-client", "generate", "--url", f"{api.root}/openapi.json"]
-    await api.made(*generate, "--meta", "none", "--output-path", client)
-    paths = (await api.shop.client.get("/openapi.json")).json()["paths"].values()
+async def test_the_examples_subscribe_once_emit_repeat_and_show_a_refusal(served: Served) -> None:
+    commands = [await served.prepare(program) for program in ("emit.py", "emit.mts", "emit.php")]
+    paths = (await served.shop.client.get("/openapi.json")).json()["paths"].values()
     ids = {operation["operationId"].lower() for path in paths for operation in path.values()}
-    assert {module.stem.replace("_", "") for module in (client / "api").glob("*/[!_]*.py")} == ids, "none is left out"
-    shutil.copy(EXAMPLES / "emit.py", api.directory)
-    return [programs / "python", "emit.py"]
+    modules = (served.directory / "loyalty_webhooks_client" / "api").glob("*/[!_]*.py")
+    assert {module.stem.replace("_", "") for module in modules} == ids, "the Python client leaves none out"
+    data, subscribed = dump(CATALOGUE[EVENT].sample), set()
+    for command in commands:
+        subscription_id, event_id = await emitted_by(served, command, data)
+        subscribed.add(subscription_id)
+        stored = await served.shop.client.get(f"/api/{served.shop.store}/event/{event_id}")
+        assert stored.json()["data"] == json.loads(data)
+        code, output, errors = await ended(await served.start(command, '{"amount": "much"}'))
+        assert code == 1
+        assert output.split() == ["subscribed", subscription_id], "the same subscription, and no event"
+        shown = errors.strip().splitlines()[-1]
+        assert shown.startswith('refused: 400 {"code":400,')
+        assert shown in PAGE
+    assert len(subscribed) == 1, "each program repeats the others' call"
+    details = await served.shop.details(subscribed.pop())
+    assert (details["eventName"], details["url"], details["hmacEnabled"]) == (EVENT, URL, True)
 
 
-async def typescript(api: Served) -> list[str | Path]:
-    """The TypeScript example, compiled strictly with the types that openapi-typescript generates."""
-    modules = node_modules()
-    (api.directory / "node_modules").symlink_to(modules)
-    shutil.copy(EXAMPLES / "emit.mts", api.directory)
-    types = ["--default-non-nullable=false", "--output", "api.d.ts"]
-    await api.made(node(), modules / ".bin" / "openapi-typescript", f"{api.root}/openapi.json", *types)
-    options = ["--strict", "--target", "es2022", "--module", "nodenext", "--skipLibCheck"]
-    await api.made(node(), modules / ".bin" / "tsc", *options, "emit.mts")
-    return [node(), "emit.mjs"]
-
-
-async def by_hand(api: Served) -> list[str | Path]:
-    """The PHP example."""
-    return [php(), EXAMPLES / "emit.php"]
-
-
-@pytest.mark.parametrize("prepared", [python, typescript, by_hand], ids=["python", "typescript", "php"])
-async def test_an_example_subscribes_emits_repeats_and_shows_a_refusal(
-    served: Served, prepared: Callable[[Served], Awaitable[list[str | Path]]]
-) -> None:
-    command = await prepared(served)
-    data = dump(CATALOGUE[EVENT].sample)
+async def emitted_by(served: Served, command: str, data: str) -> tuple[str, str]:
+    """Run a program that reaches the API at its second attempt; the ids of its webhook and its event."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # refuses connections until it listens
         root = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        running = await served.start(*command, RECEIVER, EVENT, data, root=root)
+        running = await served.start(command, data, root)
         assert running.stderr is not None
         async with asyncio.timeout(RUN_SECONDS):
-            assert b"again in 0.5 s" in await running.stderr.readline()
+            assert b"again in 0.5 s" in await running.stderr.readline(), command
         host, _, port = served.root.removeprefix("http://").partition(":")
         async with await asyncio.start_server(TcpProxy(host, int(port)).serve, sock=closed):
             code, output, errors = await ended(running)
     assert code == 0, errors
-    [subscribed, accepted] = (line.split() for line in output.splitlines())
-    details = await served.shop.details(subscribed[1])
-    assert (details["eventName"], details["url"], details["hmacEnabled"]) == (EVENT, RECEIVER, True)
-    stored = await served.shop.client.get(f"/api/{served.shop.store}/event/{accepted[1]}")
-    assert stored.json()["data"] == json.loads(data)
-    code, output, errors = await ended(await served.start(*command, RECEIVER, EVENT, '{"amount": "much"}'))
-    assert code == 1
-    assert output.split() == subscribed, "the same subscription, and no event"
-    shown = errors.strip().splitlines()[-1]
-    assert shown.startswith('refused: 400 {"code":400,')
-    assert shown in (EXAMPLES / "README.md").read_text()
+    [[_, subscription_id], [_, event_id]] = (line.split() for line in output.splitlines())
+    return subscription_id, event_id
