@@ -14,7 +14,7 @@ from api.openapi.document import FIXED, build, dependencies
 from api.resources import url_rules
 from domain.events.catalogue import CATALOGUE
 from domain.events.event_type import EventType
-from domain.events.examples import legacy_example, modern_example
+from domain.events.examples import EXAMPLE_TIMEZONE, legacy_example, modern_example
 from domain.wire.headers import (
     HEADERS_MOST,
     NAME_MOST_CHARACTERS,
@@ -22,7 +22,7 @@ from domain.wire.headers import (
     REFUSED_PREFIXES,
     VALUE_MOST_CHARACTERS,
 )
-from domain.wire.jsontext import dump, pretty
+from domain.wire.jsontext import JsonValue, dump, pretty
 from domain.wire.legacy import Conversion, Each, Leaf, Shape, UnlessEmpty
 from settings import Settings
 from storage.listing import Operator
@@ -184,12 +184,11 @@ def events_page() -> str:
     lines = [
         "# Events",
         "",
-        "The events that a store may emit and a webhook may subscribe to, with a sample each. Fields are optional;",
-        "unknown ones are refused unless the installation allows them.",
-        "`GET /api/{storeCode}/webhook/event/{eventName}` returns the JSON Schema of the data and, under `examples`,",
-        "both bodies as a receiver gets them; so does the page *Events* of the panel.",
-        "A modern body is the [envelope](contract.md#the-modern-body) around the data; the tables say",
-        "where a legacy body takes its values from.",
+        "The events that a store may emit and a webhook may subscribe to, with a sample each, and the bodies that",
+        "receivers get of it, indented here. Fields are optional; unknown ones are refused unless the installation",
+        "allows them. `GET /api/{storeCode}/webhook/event/{eventName}` returns the JSON Schema of the data and the",
+        "same bodies; so does the page *Events* of the panel. The legacy bodies are those of a store in the time",
+        f"zone {EXAMPLE_TIMEZONE}; the tables say where their values come from.",
         "Generated from `domain/events/families/` by `make docs`.",
         "",
         "| event | legacy `type` | |",
@@ -211,6 +210,7 @@ def _of_event(event: EventType) -> str:
 def _event(event: EventType) -> Iterator[str]:
     yield from (f"## {event.name}", "", _of_event(event), "", "The `data` to emit:", "")
     yield from ("```json", pretty(dump(event.sample)), "```")
+    yield from _folded("The modern body", modern_example(event))
     if event.legacy_only:
         names = ", ".join(f"`{name}`" for name in sorted(event.legacy_only))
         yield from ("", f"Only in the legacy body: {names}.")
@@ -224,14 +224,21 @@ def _event(event: EventType) -> Iterator[str]:
     for variant in ("main",) if second is None else ("main", second.variant):
         type_, shape, created_at = event.legacy_parts(variant)
         also = "" if variant == "main" or second is None else f", a second delivery if `{second.when}` is true"
-        yield from ("", f"Legacy `{type_}`{also}:", "")
-        yield from ("| key | from | |", "| --- | --- | --- |")
+        yield from ("", f"Legacy `{type_}`{also}:")
+        yield from _folded("The legacy body", legacy_example(event, variant))
+        yield from ("", "| key | from | |", "| --- | --- | --- |")
         if created_at:
             yield "| `createdAt` | the event's `createdAt` | between `type` and `data`, in the store's time zone |"
         for key, leaf, optional in _leaves(shape, "data"):
             sources = " or ".join(f"`{'.'.join(path)}`" for path in leaf.paths)
             notes = filter(None, (_CONVERTED[leaf.conversion], optional))
             yield f"| `{key}` | {sources} | {'; '.join(notes)} |"
+
+
+def _folded(summary: str, body: JsonValue) -> Iterator[str]:
+    """Yield a body that the reader unfolds, on code hosts and on the site."""
+    yield from ("", f'<details markdown="1"><summary>{summary}</summary>', "")
+    yield from ("```json", pretty(dump(body)), "```", "", "</details>")
 
 
 _CONVERTED: Mapping[Conversion, str] = {
