@@ -49,7 +49,7 @@ Everything below `/api/{storeCode}` belongs to one store. Clients authenticate w
 An event, and each body below 1 MiB, has at most 10,000 values; a number has at most 1,000 digits."""
 HERE = Path(__file__).parent
 FIXED: Mapping[str, Any] = json.loads((HERE / "fixed.json").read_text())
-"""Parts of the document that are written by hand: tags, security schemes, errors, and the headers of signatures.
+"""Parts of the document that are written by hand: tags, security schemes, errors, and the headers of deliveries.
 
 `examples` has the request body of each operation that takes one, by the operation's id.
 """
@@ -63,11 +63,27 @@ _HEADERS: dict[int, tuple[str, str, dict[str, Any]]] = {
 }
 
 
+DESCRIPTIONS: Mapping[int, str] = {
+    200: "Success.",
+    202: "Accepted: it is carried out in the background.",
+    204: "Done.",
+    400: "Invalid: `errors` has the path and the reason of each field. A repeat has the same result.",
+    401: "No credentials, or none that are valid.",
+    403: "The credentials lack the right.",
+    404: "No such store or object, or one that the credentials may not enter.",
+    409: "In conflict with what is stored, so nothing was changed.",
+    413: "The body, or an event in it, is too large or has too many values.",
+    429: "Too many attempts: repeat the request after `Retry-After`.",
+    503: "Not done, because a server behind the API is away or busy: repeat the request after `Retry-After`.",
+}
+"""Descriptions of responses by status, unless a route has its own."""
+
+
 def error_response(code: int) -> dict[str, Any]:
     """Return the response object of an error with this status."""
     name = _SCHEMA_NAMES.get(code, "Error")
     response: dict[str, Any] = {
-        "description": HTTPStatus(code).phrase,
+        "description": DESCRIPTIONS[code],
         "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}},
     }
     if code in _HEADERS:
@@ -224,8 +240,10 @@ def _complete(
         if call is authenticated:
             operation["security"] = [{scheme: []} for scheme in FIXED["components"]["securitySchemes"]]
     for code, response in responses.items():
+        if response.get("description") in (None, "Successful Response", HTTPStatus(int(code)).phrase):
+            response["description"] = DESCRIPTIONS[int(code)]
         if int(code) >= 400 and "content" not in response:
-            response.update(error_response(int(code)))
+            response.update(error_response(int(code)) | response)
     operation["responses"] = dict(sorted(responses.items()))
 
 
@@ -261,7 +279,7 @@ def _path_item(name: str, description: str, schema: dict[str, Any], example: Any
             "description": description,
             "tags": ["webhooks"],
             "security": [],
-            "parameters": FIXED["signatureHeaders"],
+            "parameters": [*FIXED["signatureHeaders"], FIXED["testHeader"]],
             "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}},
             "responses": {
                 "2XX": {"description": "Delivered. The log stores the beginning of the body.", "headers": CONTROL},

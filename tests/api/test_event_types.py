@@ -11,14 +11,15 @@ import pytest
 from api.openapi.document import event_webhooks
 from domain.events.catalogue import CATALOGUE
 from domain.wire.jsontext import dump
+from sending.requests import TEST_HEADER
 from tests.api.running import RunningApi, running_api
 from tests.databases import cloned_database
 
 CONTRACT = json.loads((Path(__file__).parents[1] / "contract" / "modern-events.json").read_text())["events"]
 LEGACY = sorted(name for name, event_type in CATALOGUE.items() if event_type.legacy)
-SIGNATURE_HEADERS = {
+HEADERS = {
     "X-Webhook-Signature", "X-Webhook-Signature-Algorithm", "X-Webhook-Timestamp", "X-Webhook-Request-Id",
-    "X-Webhook-Signature-Version", "webhook-id", "webhook-timestamp", "webhook-signature",
+    "X-Webhook-Signature-Version", "webhook-id", "webhook-timestamp", "webhook-signature", TEST_HEADER,
 }  # fmt: skip
 
 
@@ -95,7 +96,7 @@ class TestTheWebhooksSection:
     @pytest.mark.parametrize("name", sorted(event_webhooks()))
     def test_shows_an_example_that_its_own_schema_and_the_contract_accept(self, name: str) -> None:
         operation = event_webhooks()[name]["post"]
-        assert {parameter["name"] for parameter in operation["parameters"]} == SIGNATURE_HEADERS
+        assert {parameter["name"] for parameter in operation["parameters"]} == HEADERS
         content = operation["requestBody"]["content"]["application/json"]
         example = json.loads(dump(content["example"]))
         check(content["schema"], example)
