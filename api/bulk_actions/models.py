@@ -9,6 +9,7 @@ from api.body import Input, Output
 from api.instants import Instant
 from api.subscriptions.models import RatePerSecond
 from domain.delivery.lifecycle import DeliveryStatus
+from storage.deliveries.bulk_actions import BulkActionStatus
 
 Recoverable = Literal[DeliveryStatus.EXHAUSTED, DeliveryStatus.CANCELLED, DeliveryStatus.DELIVERED]
 
@@ -59,7 +60,7 @@ class BulkActionOut(Output):
     """
 
     webhook_subscription_id: UUID = Field(validation_alias="subscription_id")
-    status: str
+    status: BulkActionStatus
     count: int
     opened: int
     done: int

@@ -1,12 +1,18 @@
 """Responses with events and deliveries (wire contract, section 5)."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from api.body import Output
+from domain.delivery.failure_kinds import FailureKind
+from domain.delivery.lifecycle import DeliveryStatus
+
+_KNOWN_FAILURES = {"type": "string", "enum": [kind.value for kind in FailureKind]}
+Failure = Annotated[str, WithJsonSchema({"anyOf": [_KNOWN_FAILURES, {"type": "string"}]})]
+"""A failure kind. Documented as one of those known or any text, since a later version may add kinds."""
 
 
 class DeliveryOut(Output):
@@ -18,10 +24,10 @@ class DeliveryOut(Output):
     webhook_subscription_id: UUID = Field(validation_alias="subscription_id")
     variant: str
     url: str
-    status: str
+    status: DeliveryStatus
     attempts: int
     last_status_code: int | None
-    last_failure: str | None
+    last_failure: Failure | None
     next_attempt_at: datetime | None
     created_at: datetime
     ended_at: datetime | None
@@ -39,11 +45,11 @@ class AttemptOut(Output):
 
     number: int
     request_id: UUID
-    trigger: str
+    trigger: Literal["automatic", "manual", "test"]
     started_at: datetime
     duration_ms: int | None
     status_code: int | None
-    failure: str | None
+    failure: Failure | None
     detail: str | None
     response_excerpt: str | None
 

@@ -91,14 +91,25 @@ def in_trace(events: list[NewEvent]) -> list[NewEvent]:
     return events if traceparent is None else [replace(event, traceparent=traceparent) for event in events]
 
 
-@router.post("", summary="Emit an event", status_code=202, responses={409: {}})
+ACCEPTED = "Stored: the event is delivered, whatever crashes. `duplicate`: an earlier request had stored it."
+TAKEN = {"description": "Another event has this `eventId`: `differences` has the paths that differ from it."}
+
+
+@router.post("", summary="Emit an event", status_code=202, response_description=ACCEPTED, responses={409: TAKEN})
 async def emit_event(request: Request, event: EmittedOne) -> Accepted:
     """Accept an event; the response follows its commit. The same `eventId` and content may be sent again."""
     [traced] = in_trace([event])
     return Accepted(event_id=event.event_id, duplicate=await resources_of(request).intake.accept(traced))
 
 
-@router.post("/batch", summary="Emit many events", status_code=202, responses={409: {}}, response_model=BatchAccepted)
+@router.post(
+    "/batch",
+    summary="Emit many events",
+    status_code=202,
+    response_description=f"All are stored. {ACCEPTED}",
+    responses={409: TAKEN},
+    response_model=BatchAccepted,
+)
 async def emit_events(access: EventEmit, resources: FromResources, events: EmittedMany) -> Response:
     """Accept all events or none, in one transaction. Paths of errors start with the event's index, from 0."""
     duplicates = await resources.intake.accept_all(in_trace(events))

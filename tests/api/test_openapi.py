@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 import httpx
@@ -15,6 +16,8 @@ from jsonschema import Draft202012Validator
 
 from api.app import ROUTERS
 from api.openapi.document import add_docs, build, dependencies, url_pattern
+from domain.delivery.failure_kinds import FailureKind
+from domain.delivery.lifecycle import DeliveryStatus
 from domain.urls.rules import URL_MAX_CHARACTERS, UrlRules, normalise_url
 from tests.api.installation import Installation
 
@@ -104,6 +107,28 @@ def test_clients_get_short_stable_names(document: Document) -> None:
     found = {operation["operationId"] for _, _, operation in operations(document)}
     assert {"emitEvent", "pauseSubscription", "sendDeliveryNow", "listStores"} <= found
     assert [one for one in found if not re.fullmatch(r"[a-z]+([A-Z][a-z]+){0,3}", one)] == []
+
+
+def test_every_response_says_what_it_means(document: Document) -> None:
+    said = {
+        (operation["operationId"], code): response["description"]
+        for _, _, operation in operations(document)
+        for code, response in operation["responses"].items()
+    }
+    phrases = {"Successful Response", *(status.phrase for status in HTTPStatus)}
+    assert [one for one, words in said.items() if words in phrases] == []
+    assert "`eventId`" in said["emitEvent", "409"]
+    assert "Retry-After" in said["emitEvent", "503"]
+
+
+def test_closed_lists_are_enums_and_a_list_that_may_grow_takes_any_text(document: Document) -> None:
+    schemas = document["components"]["schemas"]
+    delivery, attempt = schemas["DeliveryOut"]["properties"], schemas["AttemptOut"]["properties"]
+    assert delivery["status"] == {"$ref": "#/components/schemas/DeliveryStatus"}
+    assert schemas["DeliveryStatus"]["enum"] == list(DeliveryStatus)
+    assert attempt["trigger"]["enum"] == ["automatic", "manual", "test"]
+    known, *others = attempt["failure"]["anyOf"]
+    assert (known["enum"], others) == (list(FailureKind), [{"type": "string"}, {"type": "null"}])
 
 
 def test_every_tag_is_described(document: Document) -> None:
