@@ -185,7 +185,7 @@ def explain_page() -> str:
         "for the event, and one for each webhook of the store (or for each of its deliveries, where an event has",
         "two). The list is closed. Words in *italics* are filled in; failures are explained in",
         "[Failure kinds](failure-kinds.md). The id of a delivery (`messageId`) in place of the event's explains this",
-        "delivery. `lastAnswerMessageId` is the delivery with the last answer of a receiver that fails, `temporalUrl`",
+        "delivery. `lastAnswerMessageId` is the delivery that failed last while a receiver fails, `temporalUrl`",
         "the page of the delivery's workflow, or of the activity that retries it, in the Temporal Web UI.",
         "Generated from `domain/delivery/explain.py` by `make docs`.",
         "",

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from commands.target import Target, with_target
-from commands.terminal import failed, json_wanted, say, show, show_json
-from domain.delivery.explain import ReasonCode
+from commands.terminal import EXIT_FAILED, failed, json_wanted, say, show, show_json
+from domain.delivery.explain import NOT_ACCEPTED, ReasonCode
 from domain.delivery.failure_kinds import failure_explanation, failure_in_words
 from domain.delivery.lifecycle import DeliveryStatus
 from domain.delivery.timeouts import TEST_SECONDS
@@ -33,18 +33,25 @@ def explain(
 ) -> None:
     """Explain the state of an event for each webhook of the store, or of one delivery, with a remedy.
 
-    Exit code 0: explained. 1: no such webhook. 2: wrong usage, or the API cannot be reached.
+    Exit code 0: explained. 1: the store has not accepted such an event, or has no such webhook. 2: wrong usage, or the
+    API cannot be reached.
     """
     query = {"eventId": str(event_id)} | ({} if subscription is None else {"webhookSubscriptionId": str(subscription)})
     found = target.get("webhook/explain", **query)
     if json_wanted():
         show_json(found)
-        return
+    else:
+        _show(found, every=subscription is not None)
+    if found["code"] in NOT_ACCEPTED:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _show(found: dict[str, Any], *, every: bool) -> None:
     console = Console(highlight=False)
     _say(console, f"{found['eventName'] or 'Event'} {found['eventId']}", found)
     others = 0
     for item in found["items"]:
-        if item["code"] == ReasonCode.other_event_name and subscription is None:
+        if item["code"] == ReasonCode.other_event_name and not every:
             others += 1
             continue
         console.print()
@@ -58,8 +65,8 @@ def _say(console: Console, title: str, found: dict[str, Any]) -> None:
     lines = [(found["text"], ""), (found["remedy"], "dim")]
     if found.get("messageId"):
         lines.append((f"delivery {found['messageId']}", "dim"))
-    if found.get("lastAnswerMessageId", found.get("messageId")) != found.get("messageId"):
-        lines.append((f"last answer of the receiver: delivery {found['lastAnswerMessageId']}", "dim"))
+    if found.get("lastAnswerMessageId") not in (None, found.get("messageId")):
+        lines.append((f"failed last: delivery {found['lastAnswerMessageId']}", "dim"))
     if found.get("temporalUrl"):
         lines.append((found["temporalUrl"], "dim"))
     for text, style in lines:

@@ -68,6 +68,10 @@ class ReasonCode(StrEnum):
     ended_otherwise = "ended_otherwise"
 
 
+NOT_ACCEPTED = frozenset({ReasonCode.event_rejected, ReasonCode.event_elsewhere, ReasonCode.event_unknown})
+"""Codes of an event that the store has not accepted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """Text and remedy of a reason; `{names}` are placeholders for the facts of a case."""
@@ -149,7 +153,10 @@ _EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
     },
     "the delivery is open": {
         ReasonCode.attempt_under_way: ("An attempt is in progress.", _BY_ITSELF),
-        ReasonCode.about_to_be_sent: ("Waiting: its next attempt is due and about to start.", _BY_ITSELF),
+        ReasonCode.about_to_be_sent: (
+            "Waiting: its next attempt is due and about to start. {attempt_before}",
+            _BY_ITSELF,
+        ),
         ReasonCode.waiting_for_retry: (
             "Waiting until {next_attempt}, because attempt {attempts} failed ({failure}): {failure_meaning}",
             "{failure_remedy} Send now makes an attempt at once.",
@@ -159,7 +166,7 @@ _EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
             "Resume the webhook.",
         ),
         ReasonCode.breaker_open: (
-            "Held because the receiver has kept failing since {breaker_since}. Its last answer ({last}): "
+            "Held because the receiver has kept failing since {breaker_since}. The last failure ({last}): "
             "{last_meaning} The next probe is {probe}.",
             "{last_remedy} Send now asks it at once. The first success releases the held deliveries.",
         ),
@@ -184,7 +191,7 @@ _EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
     },
     "the delivery ended": {
         ReasonCode.delivered: (
-            "Delivered at {ended}: the receiver answered with a 2xx.",
+            "Delivered at {ended}: the receiver answered with a 2xx. {disabled_since}",
             "Look for it in the receiver's log; redeliver sends it again.",
         ),
         ReasonCode.retries_used_up: (
@@ -456,6 +463,8 @@ def in_words(
             **_answer("last", subscription.last_failure, subscription.last_status_code, own_certificate),
             "rate": str(subscription.rate_limit_per_second),
         }
+        disabled = subscription.status == SubscriptionStatus.DISABLED
+        known["disabled_since"] = _filled("Its webhook has been disabled since {since} ({why}).", known) * disabled
     if delivery is not None:
         known |= {
             "ended": at(delivery.ended_at),
@@ -465,6 +474,8 @@ def in_words(
             "behind": str(delivery.behind),
             "reason": delivery.reason or "no reason is noted",
         }
+        failed = delivery.last_failure is not None
+        known["attempt_before"] = _filled("Attempt {attempts} failed ({failure}): {failure_meaning}", known) * failed
     reason = REASONS[code]
     text = _filled(reason.text, known)
     if delivery is not None and delivery.backfilled and code is not ReasonCode.backfilled:

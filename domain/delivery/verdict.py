@@ -134,6 +134,8 @@ def parse_control(value: str, status_code: int) -> tuple[DeliveryControl | None,
         return None, f"an unknown {CONTROL_HEADER}, ignored"
     if status_code // 100 not in (2, 4):
         return None, f"{CONTROL_HEADER} with neither a 2xx nor a 4xx, ignored"
+    if control is DeliveryControl.ABORT_MESSAGE and status_code // 100 == 2:
+        return None, f"{CONTROL_HEADER}: {control} with a 2xx, ignored: the delivery has arrived"
     return control, ""
 
 

@@ -44,7 +44,7 @@ class TestExplain:
         message_id = await acting.until(waiting, "held", 0)
         [item, _] = (await acting.explain(waiting))["items"]
         assert item["code"] == "breaker_open"
-        assert "Its last answer (503 server error, http_5xx)" in item["text"]
+        assert "The last failure (503 server error, http_5xx)" in item["text"]
         assert item["lastAnswerMessageId"] == failed[-1]
         assert item["nextAttemptAt"] is not None
         of_delivery = await acting.explain(message_id)

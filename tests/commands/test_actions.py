@@ -145,7 +145,7 @@ async def test_what_names_nothing_or_nobody_is_said_clearly(person: Person) -> N
     nothing = "00000000-0000-4000-8000-000000000000"
     for words in (("subscription", "pause"), ("delivery", "cancel")):
         assert "Not found in store" in (await person.cli(*words, nothing, code=1)).errors
-    assert "event_unknown" in (await person.cli("explain", nothing)).output
+    assert "event_unknown" in (await person.cli("explain", nothing, code=1)).output
     assert "2026-01-02T03:04:05Z" in (await person.cli("recover", nothing, "--since", "monday", code=2)).errors
     refused = await person.cli("subscription", "pause", nothing, "--key", "wrong", code=2)
     assert "the key is not accepted" in refused.errors

@@ -18,12 +18,13 @@ async def test_a_delivery_is_shown_with_its_link_to_temporal(
 ) -> None:
     event_id, message_id, subscription_id = (str(uuid4()) for _ in range(3))
     item = {"webhookSubscriptionId": subscription_id, "name": "CRM", "url": "https://receiver.example.com/"} | WORDS
-    item_with_delivery = {**item, "messageId": message_id, "temporalUrl": url}
+    item_with_delivery = {**item, "messageId": message_id, "lastAnswerMessageId": None, "temporalUrl": url}
     answer = {"eventId": event_id, "eventName": "CustomerUpdated", "items": [item_with_delivery], **WORDS}
     receiver.script(status(200, body=json.dumps(answer).encode()))
     environment = {"LOYALTY_WEBHOOKS_API": receiver.url("").rstrip("/"), "LOYALTY_WEBHOOKS_KEY": "key"}
     ended = await run("explain", event_id, "--store", "default", directory=tmp_path, environment=environment)
     assert ended.code == 0, ended.errors
     assert f"delivery {message_id}" in ended.output
+    assert "failed last" not in ended.output
     assert [line.strip() for line in ended.output.splitlines() if "temporal" in line] == ([url] if url else [])
     assert receiver.requests[0].target == f"/api/default/webhook/explain?eventId={event_id}"

@@ -191,6 +191,20 @@ def test_a_disabled_subscription_says_who_disabled_it(reason: str, words: str) -
     assert words in in_words(ReasonCode.subscription_disabled, EVENT, subscribed, made).text
 
 
+def test_a_delivery_after_which_the_receiver_had_its_webhook_disabled_says_so() -> None:
+    delivered = replace(DELIVERY, status="delivered", ended_at=NOON)
+    disabled = replace(SUBSCRIPTION, status="disabled", status_reason="disabled_by_receiver")
+    words = "since 2026-01-02 11:00:00 UTC (its receiver answered `webhook-delivery: disable`)."
+    assert words in in_words(ReasonCode.delivered, EVENT, disabled, delivered).text
+    assert "disabled" not in in_words(ReasonCode.delivered, EVENT, SUBSCRIPTION, delivered).text
+
+
+def test_an_attempt_that_is_due_says_how_the_one_before_it_failed() -> None:
+    words = in_words(ReasonCode.about_to_be_sent, EVENT, SUBSCRIPTION, replace(DELIVERY, **FAILED)).text
+    assert "about to start. Attempt 2 failed (503 server error, http_5xx): The receiver failed" in words
+    assert "failed" not in in_words(ReasonCode.about_to_be_sent, EVENT, SUBSCRIPTION, DELIVERY).text
+
+
 def test_every_reason_has_words_and_a_case_here() -> None:
     cases = {code for code, *_ in WITHOUT_DELIVERY + OF_DELIVERY} | OF_THE_EVENT
     assert cases == set(ReasonCode) == set(REASONS)

@@ -268,7 +268,7 @@ class TestOne:
         waiting = await add_delivery(shop, webhook, event, **never_sent)
         await fail(shop, webhook, answered)
         text = await shown(viewer, log(shop, f"/{waiting}"))
-        assert "Its last answer (503 server error, http_5xx)" in text
+        assert "The last failure (503 server error, http_5xx)" in text
         assert f'href="{log(shop, f"/{answered}")}"' in text
         for path in (f"/{answered}", f"/{waiting}"):
             assert "Next attempt" in await shown(viewer, log(shop, path)), "the probe"
