@@ -73,7 +73,7 @@ def down(
 
 @with_installation
 def status(installation: Installation) -> None:
-    """Show the health of the components and the backlog of an installation.
+    """Show the health of the components, every live worker and the backlog of an installation.
 
     Exit code 0: all components are ready. 1: a component is not ready. 2: nothing runs.
     """
@@ -110,6 +110,8 @@ def _show(health: InstallationHealth) -> None:
     for component in health.components:
         if component.reason:
             console.print(Text(f"{TITLES[component.name]}: {printable(component.reason)}", "red"), soft_wrap=True)
+    if health.workers:
+        console.print(f"Live workers: {len(health.workers)}.", *(f"{one.host} {one.pid}" for one in health.workers))
     console.print(_backlog_line(health.backlog))
 
 

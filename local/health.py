@@ -1,7 +1,7 @@
 """Health of an installation's components and its backlog of events; for a local stack, pids and uptimes too."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -18,12 +18,15 @@ from local.processes import uptime_seconds
 from local.stack_file import Stack
 from storage.database import Database
 from storage.events.outbox import EventBacklog, backlog
+from storage.operations.workers import WorkerProcess, live_workers
 
 PROBE_SECONDS = 2.5
 """Timeout of a probe. /readyz itself waits up to 2 s for its dependencies."""
 
 ASK_SECONDS = 5.0
 """Timeout of a check. Allows for a network and a busy database."""
+
+WORKER_FACTS = {"host", "pid", "started_at"}
 
 COUNTED_EVENTS = 10_000
 """Maximum counted events of the backlog. Counting that many index entries takes milliseconds."""
@@ -62,10 +65,11 @@ class ComponentHealth:
 
 @dataclass(frozen=True)
 class InstallationHealth:
-    """Health of all components, and the backlog, which is None if the database could not be reached."""
+    """Health of all components, the backlog and every live worker; both None if the database could not be reached."""
 
     components: tuple[ComponentHealth, ...]
     backlog: EventBacklog | None
+    workers: Sequence[WorkerProcess] | None
 
     @property
     def healthy(self) -> bool:
@@ -74,10 +78,11 @@ class InstallationHealth:
     def facts(self) -> dict[str, Any]:
         """Return the health for JSON, with the keys of stack.json in snake case."""
         components = [asdict(component) for component in self.components]
-        waiting = self.backlog
+        waiting, workers = self.backlog, self.workers
         return {
             "healthy": self.healthy,
             "components": {component.pop("name"): component for component in components},
+            "workers": workers and [one.model_dump(mode="json", include=WORKER_FACTS) for one in workers],
             "backlog": waiting and {"events": waiting.events, "oldest_seconds": round(waiting.oldest_seconds, 3)},
         }
 
@@ -94,7 +99,7 @@ async def stack_health(data: DataDirectory, stack: Stack) -> InstallationHealth:
         replace(component, pid=pids[component.name], uptime_seconds=uptime_seconds(pids[component.name]))
         for component in health.components
     )
-    return InstallationHealth(components, health.backlog)
+    return replace(health, components=components)
 
 
 async def ask(
@@ -102,24 +107,24 @@ async def ask(
 ) -> InstallationHealth:
     """Check all components concurrently. `api` and `worker` are root URLs, the worker's None if its port is unknown;
     `database` is a postgresql:// address."""
-    (of_database, waiting), *others = await asyncio.gather(
+    (of_database, waiting, workers), *others = await asyncio.gather(
         _ask_database(database), _ask_temporal(temporal), _ask_process("api", api), _ask_process("worker", worker)
     )
-    return InstallationHealth((of_database, *others), waiting)
+    return InstallationHealth((of_database, *others), waiting, workers)
 
 
-async def _ask_database(address: str) -> tuple[ComponentHealth, EventBacklog | None]:
+async def _ask_database(address: str) -> tuple[ComponentHealth, EventBacklog | None, Sequence[WorkerProcess] | None]:
     parts = urlsplit(address)
     shown = f"{parts.hostname}:{parts.port or 5432}{parts.path}"
     database = Database(f"postgresql+asyncpg://{address.partition('://')[2]}", pool_size=1, name="status")
     try:
         async with asyncio.timeout(ASK_SECONDS), database.transaction() as connection:
-            waiting = await backlog(connection, limit=COUNTED_EVENTS)
+            waiting, workers = await backlog(connection, limit=COUNTED_EVENTS), await live_workers(connection)
     except (SQLAlchemyError, OSError, TimeoutError) as error:
-        return ComponentHealth("postgres", False, shown, _reason(error)), None
+        return ComponentHealth("postgres", False, shown, _reason(error)), None, None
     finally:
         await database.close()
-    return ComponentHealth("postgres", True, shown), waiting
+    return ComponentHealth("postgres", True, shown), waiting, workers
 
 
 async def _ask_temporal(connect: Callable[[], Awaitable[Client]]) -> ComponentHealth:

@@ -5,7 +5,7 @@ import socket
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Column, Integer, Text, delete, func, text
+from sqlalchemy import Column, Integer, Text, delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import Field, col
 
@@ -61,6 +61,13 @@ ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), steady_since =
 async def touch(connection: AsyncConnection, worker_id: UUID) -> None:
     """Record a sign of life of this worker process; the first call registers it."""
     await connection.execute(_TOUCH, {"id": worker_id, "host": socket.gethostname(), "pid": os.getpid()})
+
+
+async def live_workers(connection: AsyncConnection) -> list[WorkerProcess]:
+    """Return the workers with a recent sign of life, oldest first."""
+    alive = col(WorkerProcess.seen_at) > func.clock_timestamp() - timedelta(seconds=LEASE_SECONDS)
+    found = await connection.execute(select(WorkerProcess).where(alive).order_by(col(WorkerProcess.started_at)))
+    return [WorkerProcess(**row._asdict()) for row in found]
 
 
 async def leave(connection: AsyncConnection, worker_id: UUID) -> None:

@@ -1,11 +1,14 @@
 """`status` says what is wrong where, without a secret, and does not take an unreachable part for a healthy one."""
 
 import json
+from uuid import uuid4
 
 from temporalio.client import Client
 
 from local.health import ask
 from local.ports import HOST, hold_free
+from storage.operations.workers import touch
+from tests.ground import Ground
 
 
 async def test_where_nothing_listens_nothing_is_ready_and_each_reason_is_said() -> None:
@@ -22,7 +25,7 @@ async def test_where_nothing_listens_nothing_is_ready_and_each_reason_is_said() 
             temporal=temporal,
         )
     assert not health.healthy
-    assert health.backlog is None
+    assert (health.backlog, health.workers) == (None, None)
     assert [component.name for component in health.components] == ["postgres", "temporal", "api", "worker"]
     assert not any(component.ready for component in health.components)
     reasons = [component.reason for component in health.components]
@@ -36,3 +39,17 @@ async def test_where_nothing_listens_nothing_is_ready_and_each_reason_is_said() 
     assert content["backlog"] is None
     assert content["components"]["postgres"]["address"] == f"{HOST}:{port}/events"
     assert "WORKER_HEALTH_PORT" in content["components"]["worker"]["reason"]
+
+
+async def test_every_live_worker_is_listed(ground: Ground, cleared_url: str) -> None:
+    alive, gone = [uuid4(), uuid4()], uuid4()
+    async with ground.database.transaction() as connection:
+        for worker_id in (*alive, gone):
+            await touch(connection, worker_id)
+    await ground.execute("UPDATE worker SET seen_at = now() - interval '1 minute' WHERE id = :id", id=gone)
+    with hold_free() as nobody:
+        root = f"http://{HOST}:{nobody.getsockname()[1]}"
+        address = cleared_url.replace("+asyncpg", "")
+        health = await ask(root, None, address, lambda: Client.connect(root.removeprefix("http://"), lazy=True))
+    assert {worker.id for worker in health.workers or ()} == set(alive)
+    assert [set(worker) for worker in health.facts()["workers"]] == [{"host", "pid", "started_at"}] * 2
