@@ -32,7 +32,9 @@ def listen(  # noqa: PLR0913, PLR0917 - one parameter an option
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: every address.")] = "127.0.0.1",
     verify_key: Annotated[
         list[str] | None,
-        typer.Option(help="Signing key (whsec_…) of the webhook; pass both during a rotation."),
+        typer.Option(
+            help="Signing key (whsec_…) of the webhook; pass both during a rotation. A wrong signature gets a 401."
+        ),
     ] = None,
     status: Annotated[int, typer.Option(min=200, max=599, help="Response status.")] = 200,
     delay_ms: Annotated[int, typer.Option(min=0, help="Delay of the response.")] = 0,

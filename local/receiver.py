@@ -35,6 +35,9 @@ FAILING_STATUS = 503
 REMEMBERED_IDS = 1_000_000
 """Maximum remembered message ids, some 100 MB. Bounds the memory of a receiver that runs for days."""
 
+UNVERIFIED_STATUS = 401
+"""Response to a wrong signature, as of the receivers in docs/receiving.md."""
+
 TOO_LARGE_STATUS = 413
 WITHOUT_BODY = (204, 304)
 KEY_PREFIX = "whsec_"
@@ -184,8 +187,10 @@ class Receiver:
         )
         if self._keys:
             verification = verify(received, self._keys, time.time())
-            counts.unverified += any(check.problems for check in verification)
-            received = replace(received, verification=verification)
+            wrong = any(check.problems for check in verification)
+            counts.unverified += wrong
+            status = UNVERIFIED_STATUS if wrong and received.status != FAILING_STATUS else received.status
+            received = replace(received, verification=verification, status=status)
         counts.duplicates += received.duplicate
         counts.without_id += message_id is None
         if 200 <= received.status < 300:

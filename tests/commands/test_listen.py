@@ -69,8 +69,8 @@ async def test_a_signed_delivery_is_shown_whole_with_the_verdict_on_its_signatur
 async def test_a_wrong_signature_says_which_and_why(tmp_path: Path) -> None:
     async with listening(tmp_path, "--brief", "--verify-key", new_key()) as listen:
         signed = Signed(listen.url.removeprefix("http://"), key=new_key())
-        await listen.send(signed.body, signed.headers)
-        await listen.send(b"{}")
+        assert await listen.send(signed.body, signed.headers) == 401
+        assert await listen.send(b"{}") == 401
         shown = await listen.end()
     assert "X-Webhook-Signature: WRONG: X-Webhook-Signature does not match" in shown
     assert "webhook-signature: WRONG: webhook-signature does not match" in shown
