@@ -46,8 +46,9 @@ $(STAMP): requirements.lock pyproject.toml
 		echo "Looked for: $(if $(PYTHON),$(PYTHON),$(PYTHONS)). Name another with make PYTHON=/path/to/python" >&2; \
 		exit 1; \
 	fi
-	@echo "Installing the packages of requirements.lock into $(VENV), some minutes the first time"
-	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	@echo "Installing the packages of requirements.lock into $(VENV), some minutes the first time, a dot for each"
+	@{ $(BIN)/python -m pip install --progress-bar off --require-hashes --requirement requirements.lock || echo failed; } | \
+		awk '/^Collecting / { printf "."; fflush() } { last = $$0 } END { print ""; exit (last == "failed") }'
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 

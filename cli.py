@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -61,7 +61,7 @@ def command_line(names: Iterable[str] = COMMANDS) -> typer.Typer:
         pretty_exceptions_show_locals=False,  # locals hold secrets
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(lambda: None)  # without one, an app with a single command would not accept that command's name
+    app.callback()(_options)  # without one, an app with a single command would not accept that command's name
     for name in names:
         command = getattr(importlib.import_module(f"commands.{COMMANDS[name]}"), name.replace("-", "_"))
         if isinstance(command, typer.Typer):
@@ -69,6 +69,19 @@ def command_line(names: Iterable[str] = COMMANDS) -> typer.Typer:
         else:
             app.command(name)(command)
     return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        command_line(["version"])(["version"])
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 def needed(arguments: list[str]) -> Iterable[str]:

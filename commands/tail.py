@@ -37,6 +37,16 @@ START = datetime(1970, 1, 1, tzinfo=UTC)
 STYLES = {DeliveryStatus.DELIVERED: "green", DeliveryStatus.EXHAUSTED: "bold red"}
 
 
+def _status(text: str) -> DeliveryStatus:
+    """Return the status by its name in the API, or by its words as they are shown."""
+    wanted = text.lower().replace("-", " ")
+    for status in DeliveryStatus:
+        if wanted in (status, STATUS_WORDS[status]):
+            return status
+    names = ", ".join(words.replace(" ", "-") for words in STATUS_WORDS.values())
+    raise typer.BadParameter(f"{text!r} is no status; there are {names}")
+
+
 @with_target
 def tail(
     target: Target,
@@ -48,7 +58,10 @@ def tail(
     status: Annotated[
         list[DeliveryStatus] | None,
         typer.Option(
-            help="Only deliveries that come into this status (pending: waiting, exhausted: gave up); repeatable."
+            parser=_status,
+            metavar="STATUS",
+            help="Only deliveries that come into this status: waiting, held, delivered, gave-up, cancelled, or its "
+            "name in the API; repeatable.",
         ),
     ] = None,
 ) -> None:

@@ -12,7 +12,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from commands.tail import PAGE_ITEMS, _show
+from commands.tail import PAGE_ITEMS, _show, _status
+from domain.delivery.lifecycle import DeliveryStatus
 from tests.api.installation import installation
 from tests.api.serving import serving
 from tests.commands.running import lines_until, run, running
@@ -107,6 +108,18 @@ async def test_a_delivery_that_had_ended_is_shown_when_it_is_sent_again(
         assert (await next_one(process, recovered))["status"] == "delivered"
         await ground.execute("UPDATE delivery SET attempts = 3 WHERE message_id = :id", id=hidden)
         assert (await next_one(process, hidden))["attempts"] == 3
+
+
+@pytest.mark.parametrize("written", ["exhausted", "gave up", "gave-up", "Gave-Up"])
+def test_a_status_may_be_written_as_it_is_shown(written: str) -> None:
+    assert _status(written) is DeliveryStatus.EXHAUSTED
+
+
+async def test_a_misspelt_status_is_answered_with_those_there_are(tmp_path: Path) -> None:
+    environment = {"LOYALTY_WEBHOOKS_API": "http://127.0.0.1:9", "LOYALTY_WEBHOOKS_KEY": "k"}
+    ended = await run("tail", "--status", "failed", directory=tmp_path, environment=environment)
+    assert ended.code == 2
+    assert "waiting, held, delivered, gave-up" in " ".join(ended.errors.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("command", [("tail", "--event", "CustomerUpdatd"), ("emit", "CustomerUpdatd", "--sample")])

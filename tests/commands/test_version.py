@@ -15,6 +15,7 @@ VERSION = PYPROJECT["project"]["version"]
 
 async def test_the_version_and_the_schema_it_needs_are_told_without_settings(tmp_path: Path) -> None:
     ended = await run("version", directory=tmp_path)
+    assert ended == await run("--version", directory=tmp_path)
     assert ended.code == 0
     assert ended.output.splitlines()[:2] == [f"loyalty-webhooks {VERSION}", f"schema {head()}"]
 
