@@ -194,7 +194,7 @@ RULES = {
 
 
 @pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
-@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_every_url_that_fits_the_documented_pattern_is_accepted(rules: UrlRules, data: st.DataObject) -> None:
     pattern = re.compile(url_pattern(rules), re.ASCII)
