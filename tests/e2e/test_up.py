@@ -284,6 +284,11 @@ async def test_the_tour_works_and_prints_what_it_shows(home: Home, foreground: U
             else:
                 assert printed == comparable(block)
         assert any(line.startswith("Worker") for line in printed)
+
+        async def both_workers_live() -> bool:
+            return any(line.startswith("Live workers: 2.") for line in await third.run("loyalty-webhooks status"))
+
+        await eventually(both_workers_live, 60, "status lists the second worker of the tour")
         for _ in range(20):
             await second.wait_for("AvailablePointsAmountChanged modern")
     assert "received AvailablePointsAmountChanged, modern" in foreground.output
