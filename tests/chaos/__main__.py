@@ -111,6 +111,8 @@ def main() -> int:
             console.print(f"Skipped: {why}.")
             return SKIPPED
         isolate(sys.argv[1:])
+    if chosen.isolated and not chosen.partitions:  # which would set up the namespace's network
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     bounds = LENIENT if chosen.lenient else STRICT
     temporal = RunningTemporal(chosen.temporal, tuple(chosen.temporal_pid_files)) if chosen.temporal else None
     options = ("workers", "scale", "clock_jumps", "partitions", "full_disks", "beside")
