@@ -5,6 +5,7 @@ and on a new connection each, over http, over TLS with the session resumed, and 
 is that of a request, its connection included; CPU that of the process, per request. The certificate is ECDSA P-256.
 """
 
+import argparse
 import resource
 import time
 from collections.abc import Sequence
@@ -94,8 +95,12 @@ async def run(count: int = REQUESTS, rounds: int = ROUNDS) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, and keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=REQUESTS, help=f"of each kind in a round ({REQUESTS})")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of all kinds ({ROUNDS})")
+    arguments = parser.parse_args()
     before = machine()
-    keep("handshakes", uvloop.run(run()), before)
+    keep("handshakes", uvloop.run(run(arguments.requests, arguments.rounds)), before)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 A part of the page whose figures nobody has taken yet is not there.
 """
 
+import argparse
 import json
 from collections.abc import Mapping
 from html import escape
@@ -126,6 +127,7 @@ def placed(page: str, part: str, text: str) -> str:
 
 def main() -> None:
     """Write the picture and all parts."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     result = json.loads((RESULTS / "peers.json").read_text())
     PICTURE.write_text(picture(result["figures"]))
     page = PAGE.read_text()
