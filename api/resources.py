@@ -19,13 +19,16 @@ from api.subscriptions.url_check import Lookup, UrlCheck
 from domain.urls.rules import UrlRules
 from settings import Settings
 from storage.access.passwords import Passwords
-from storage.database import STATEMENT_SECONDS, Database
+from storage.database import Database
 from storage.events.outbox import OutboxNotifier
 from storage.expiry.due import DueSource, open_source
 from storage.sealing import Sealer
 from temporal.client import temporal_client
 from temporal.schedules import ExpirySchedules
 from temporal.starts import ActionStarts
+
+STATEMENT_SECONDS = 60.0
+"""Timeout of a statement. Counting the events of months takes half a minute; after it the connection counts as dead."""
 
 
 @dataclass(frozen=True)

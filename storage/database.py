@@ -30,7 +30,7 @@ MOST_REPEATED = 10_000
 """Maximum weight of the work that is repeated at once, such as events in memory."""
 
 STATEMENT_SECONDS = 10.0
-"""Timeout of a statement in API and workers, longer than any of them takes. After it the connection counts as dead."""
+"""Timeout of a statement, longer than any statement of a worker takes. After it the connection counts as dead."""
 
 STATEMENT_CACHE = 200
 """Prepared statements per connection: more than this project has."""

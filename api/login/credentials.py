@@ -26,7 +26,7 @@ async def judged(
     wait = resources.login_throttle.begin(username, address)
     if wait:
         raise TooManyAttempts(wait)
-    administrator = await resources.database.run(find_administrator, username=username)
+    administrator = await resources.principals.look_up(find_administrator, username=username)
     stored = administrator.password_hash if administrator is not None and administrator.active else None
     fits, rehashed = await resources.passwords.verify(password, stored)
     if administrator is None or not fits:

@@ -107,7 +107,7 @@ class Principals:
         id_, password_version, refresh_digest = self._tokens.verify(token)
         administrator = await self._administrators.get(
             (id_, refresh_digest),
-            lambda: self._looked_up(find_administrator, administrator_id=id_, refresh_digest=refresh_digest),
+            lambda: self.look_up(find_administrator, administrator_id=id_, refresh_digest=refresh_digest),
         )
         if administrator is None or not administrator.active or administrator.password_version != password_version:
             raise InvalidToken
@@ -117,16 +117,18 @@ class Principals:
         """Return True if a store with this code exists. Accepts any text."""
         if store_code_problem(code) is not None:
             return False
-        return await self._stores.get(code, lambda: self._looked_up(find_store, code)) is not None
+        return await self._stores.get(code, lambda: self.look_up(find_store, code)) is not None
 
     async def _find_key(self, key: str) -> Principal | None:
-        return await self._looked_up(find_usable_key, key)
+        return await self.look_up(find_usable_key, key)
 
-    async def _looked_up(
+    async def look_up(
         self, query: Callable[Concatenate[AsyncConnection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        async def look_up() -> T:
+        """Run the first query of a request. Raises TimeoutError, which is a 503, while the database hangs."""
+
+        async def found() -> T:
             async with asyncio.timeout(LOOK_UP_SECONDS), self._database.transaction() as connection:
                 return await query(connection, *args, **kwargs)
 
-        return await self._database.repeated(look_up)
+        return await self._database.repeated(found)

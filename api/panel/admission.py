@@ -7,6 +7,7 @@ store 404, a missing right 403.
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
@@ -71,12 +72,16 @@ async def logged_in(request: Request, *, used: bool = True) -> tuple[SessionRow,
     token = browser_token(request)
     if token.fresh:
         raise NotLoggedInError
-    async with request.app.state.resources.database.transaction() as connection:
-        session = await find_session(connection, token.value, used=used)
-        if session is None:
-            raise NotLoggedInError
-        principal = session.administrator.principal
-        return session, [store for store in await list_stores(connection) if principal.may_enter(store.code)]
+    resources: Resources = request.app.state.resources
+    return await resources.principals.look_up(_session_and_stores, token.value, used=used)
+
+
+async def _session_and_stores(connection: AsyncConnection, token: str, *, used: bool) -> tuple[SessionRow, list[Store]]:
+    session = await find_session(connection, token, used=used)
+    if session is None:
+        raise NotLoggedInError
+    principal = session.administrator.principal
+    return session, [store for store in await list_stores(connection) if principal.may_enter(store.code)]
 
 
 def to_login(request: Request) -> Response:
@@ -147,7 +152,7 @@ async def _log_out(renderer: Renderer, request: Request) -> Response:
     if not is_ours(request, form.text(CSRF_FIELD), token):
         raise Forbidden
     resources: Resources = request.app.state.resources
-    await resources.database.run(end_session, token.value)
+    await resources.principals.look_up(end_session, token.value)
     response = RedirectResponse(f"{LOGIN}?out=1", SEE_OTHER)
     response.delete_cookie(SESSION_COOKIE, path=PATH, httponly=True, samesite="lax")
     return response
