@@ -113,6 +113,26 @@ class TestList:
         assert ids(text) == [str(made)]
         assert f'<option value="{webhook}" selected>' in text
 
+    async def test_the_answer_and_the_next_attempt_come_before_what_is_wide(
+        self, viewer: Visitor, shop: Shop, webhook: str
+    ) -> None:
+        await add_delivery(shop, webhook)
+        heads = [head.strip() for head in re.findall(r'<th scope="col"[^>]*>([^<]+)', await shown(viewer, log(shop)))]
+        assert heads.index("Next attempt") < heads.index("Event name")
+        assert heads.index("Last response") < heads.index("Event name")
+
+    async def test_a_paused_webhook_has_no_next_attempt_before_it_is_resumed(
+        self, viewer: Visitor, shop: Shop, webhook: str
+    ) -> None:
+        event, due = await add_event(shop), datetime(2126, 1, 1, tzinfo=UTC)
+        await add_delivery(shop, webhook, event, status="pending", ended_at=None, next_attempt_at=due)
+        pages = [log(shop), f"/admin/{shop.store}/webhooks/{webhook}", f"/admin/{shop.store}/events/{event}"]
+        for action, expected in (("pause", (True, False)), ("resume", (False, True))):
+            await shop.client.post(shop.path(webhook, action))
+            for page in pages:
+                text = await shown(viewer, page)
+                assert ("not before its webhook is resumed" in text, "2126-01-01" in text) == expected, (action, page)
+
     async def test_a_cursor_that_is_none_is_said(self, viewer: Visitor, shop: Shop, webhook: str) -> None:
         await add_delivery(shop, webhook)
         text = await shown(viewer, log(shop, "?_cursor=nonsense"))
