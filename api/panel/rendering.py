@@ -18,7 +18,7 @@ from api.panel.sessions import CSRF_FIELD, PATH, BrowserToken, set_token
 from api.panel.texts import TEXTS, t
 from domain.access import role_of
 from domain.delivery.failure_kinds import EXPLANATIONS
-from domain.urls.targets import webhook_title
+from domain.urls.targets import webhook_label, webhook_title
 from domain.wire import jsontext
 
 SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS = 1000, 60_000, 3_600_000, 86_400_000
@@ -101,6 +101,7 @@ class Renderer:
             t=t,
             word=TEXTS.get,
             webhook_title=webhook_title,
+            webhook_label=webhook_label,
             rendered_at=lambda: datetime.now(UTC).isoformat(),
             menu_of=menu_of,
             role_of=lambda scopes: role_of(frozenset(scopes)),

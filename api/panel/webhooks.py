@@ -47,7 +47,7 @@ from domain.delivery.failure_kinds import FailureExplanation, failure_explanatio
 from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.events.catalogue import CATALOGUE
 from domain.urls.rules import UrlRefused
-from domain.urls.targets import webhook_title
+from domain.urls.targets import webhook_label, webhook_title
 from domain.wire.authentication import FIELDS, OPTIONAL, SECRETS
 from domain.wire.bodies import TEST
 from domain.wire.jsontext import JsonValue
@@ -69,6 +69,7 @@ from storage.subscriptions.queries import (
     find_subscription,
     open_authentication,
     open_headers,
+    sharing_key,
     subscription_page,
     subscriptions_with_header,
 )
@@ -332,6 +333,8 @@ async def shown(page: Page) -> Response:
         waiting = await open_deliveries(connection, page.store_code, row.id)
         deliveries = await delivery_page(connection, page.store_code, [of_webhook], None, DELIVERIES_SHOWN)
         test = await _test_of(page, connection, row)
+        editing = page.may(Scope.SUBSCRIPTION_WRITE)
+        sharing = await sharing_key(connection, row, resources.sealer) if editing else []
     details = await checked_details_of(row, resources)
     return page.render(
         "webhooks/shown.html",
@@ -344,6 +347,7 @@ async def shown(page: Page) -> Response:
         counted_most=COUNTED_OPEN,
         waiting_most=WAITING_COUNTED,
         deliveries=deliveries.rows,
+        sharing=sharing,
         test=test,
         under_way=any(one.status in OPEN for one in (*deliveries.rows, *([test.delivery] if test else []))),
     )
@@ -391,8 +395,10 @@ async def rotated(page: Page) -> Response:
     row = await found(page)
     async with page.resources.database.transaction() as connection:
         await page.take_once(connection)
-        secret, _ = await page.actions(Editor).rotate(connection, row.id)
-    text = t("webhooks.rotated", name=webhook_title(row.name, row.url))
+        secret, others = await page.actions(Editor).rotate_shared(connection, row)
+    text = t("webhooks.rotated", name=_label(row))
+    if others:
+        text += " " + t("webhooks.rotated_too", names=", ".join(map(_label, others)))
     return await _saved(page, text, secret, page.url("webhooks.shown"))
 
 
@@ -416,6 +422,10 @@ async def deleted(page: Page) -> Response:
     row = await found(page)
     await page.actions(Editor).remove(row)
     return await page.done(t("webhooks.deleted", name=webhook_title(row.name, row.url)), "webhooks.listed")
+
+
+def _label(row: SubscriptionRow) -> str:
+    return webhook_label(row.name, row.event_name, row.url)
 
 
 async def found(page: Page) -> SubscriptionRow:

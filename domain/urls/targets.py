@@ -18,3 +18,9 @@ def shown_target(url: str) -> str:
 def webhook_title(name: str | None, url: str) -> str:
     """Return what people call a webhook: its name, or host and path of its URL."""
     return name or shown_target(url)
+
+
+def webhook_label(name: str | None, event_name: str, url: str) -> str:
+    """Return the title with the event, which tells apart the webhooks that were made together under one name."""
+    title = webhook_title(name, url)
+    return title if event_name in title else f"{title} · {event_name}"

@@ -256,11 +256,31 @@ async def sealed_key(connection: AsyncConnection, subscription_id: UUID) -> byte
     return sealed
 
 
-async def rotate_key(connection: AsyncConnection, subscription_id: UUID, sealer: Sealer) -> tuple[str, int]:
-    """Make a new key and return it with its version; the previous key signs for 24 more hours."""
+async def rotate_key(
+    connection: AsyncConnection, subscription_id: UUID, sealer: Sealer, secret: str | None = None
+) -> tuple[str, int]:
+    """Store the given key or a new one, and return it with its version; the previous key signs for 24 more hours."""
     now = func.clock_timestamp()
     previous = {"sealed_previous_secret": _C.sealed_secret, "previous_secret_until": now + ROTATION_OVERLAP}
-    return await _store_key(connection, subscription_id, sealer, {"updated_at": now, **previous}, new_secret())
+    values = {"updated_at": now, **previous}
+    return await _store_key(connection, subscription_id, sealer, values, secret or new_secret())
+
+
+async def sharing_key(connection: AsyncConnection, row: SubscriptionRow, sealer: Sealer) -> list[SubscriptionRow]:
+    """Return the other subscriptions of the store to the same URL that sign with the same key."""
+
+    def opened(sealed: bytes | None) -> str | None:
+        try:
+            return None if sealed is None else sealer.open(sealed)
+        except SealBrokenError:  # a rotation is the remedy, so it must not fail for this
+            return None
+
+    key = opened(row.sealed_secret)
+    if key is None:
+        return []
+    others = _SUBSCRIPTIONS.where(_in_store(row.store_code), _C.url == row.url, _C.id != row.id)
+    found = all_as(SubscriptionRow, await connection.execute(others.order_by(_C.event_name, _C.id)))
+    return [other for other in found if opened(other.sealed_secret) == key]
 
 
 async def switch_signing_off(connection: AsyncConnection, subscription_id: UUID) -> None:

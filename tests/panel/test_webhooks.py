@@ -1,6 +1,5 @@
 """Settings → Webhooks without a browser: what stands in the pages, and what must never stand there."""
 
-import asyncio
 import re
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -166,23 +165,6 @@ async def test_an_edit_of_something_else_leaves_the_instant_it_is_active_from(
     assert (await shop.details(webhook_id))["activeFrom"].startswith("2026-12-01T13:00:00")
 
 
-async def test_a_rotation_that_is_asked_for_twice_keeps_the_key_the_receiver_has(
-    installed: Installation, visit: Visit, shop: Shop
-) -> None:
-    webhook_id = await shop.created(hmacEnabled=True)
-    somebody = await visit("editor")
-    here = f"/admin/{shop.store}/webhooks/{webhook_id}"
-    await somebody.get(here)
-    sealed = "SELECT sealed_secret, sealed_previous_secret FROM subscription WHERE id = :id"
-    [before] = await installed.execute(sealed, id=webhook_id)
-    both = await asyncio.gather(*(somebody.post(f"{here}/rotate") for _ in range(2)))
-    assert sorted(answer.status_code for answer in both) == [200, 303]
-    [after] = await installed.execute(sealed, id=webhook_id)
-    assert after["sealed_previous_secret"] == before["sealed_secret"]
-    assert "its key was created then" in (await somebody.get(here)).text
-    assert (await somebody.post(f"{here}/rotate")).status_code == 200
-
-
 async def test_no_secret_and_no_markup_of_others_stands_in_any_page(
     installed: Installation, visit: Visit, shop: Shop
 ) -> None:
@@ -320,6 +302,8 @@ async def test_a_webhook_that_fails_is_found_and_shown_with_what_its_receiver_an
     assert "status-active" not in page
     assert len(set(re.findall(r"/deliveries/([0-9a-f-]{36})", page))) == 10
     assert "2026-01-01" not in page, "no next attempt lies in the past"
+    paused = await seen(f"/webhooks/{asleep}")
+    assert re.search(r"paused by \S+, since .+ failing since .+, 20 failures in a row", paused), paused
     healthy = await seen(f"/webhooks/{well}")
     assert ("failing" in healthy, "in a row" in healthy) == (False, False)
 
@@ -349,6 +333,31 @@ async def test_several_events_make_one_webhook_each_with_one_key_or_none_at_all(
     assert (await shop.list())["total"]["all"] == 3
     wrong = await somebody.post(new, {**FIELDS, **await new_form(somebody, shop), "hmacSecret": "whsec_short"})
     assert (wrong.status_code, 'id="error-hmacSecret"' in wrong.text) == (400, True)
+
+
+async def test_webhooks_of_one_name_are_told_apart_by_their_events(visit: Visit, shop: Shop) -> None:
+    somebody, here = await visit("editor"), f"/admin/{shop.store}"
+    events = ["CustomerUpdated", "CustomerRegistered"]
+    ids = {event: await shop.created(eventName=event, name="CRM") for event in events}
+    for webhook_id in ids.values():
+        await fail(shop, webhook_id)
+    for event, webhook_id in ids.items():
+        assert re.findall(r"<h1[^>]*>([^<]+)", (await somebody.get(f"{here}/webhooks/{webhook_id}")).text) == [
+            f"CRM · {event}"
+        ]
+        for page in ("deliveries", "recover", "recover/backfill"):
+            [option] = re.findall(
+                rf'<option value="{webhook_id}"[^>]*>([^<]+)', (await somebody.get(f"{here}/{page}")).text
+            )
+            assert event in option, page
+    failing = (await somebody.get(f"{here}/dashboard")).text
+    assert all(event in failing for event in events)
+
+
+async def test_a_secret_of_an_authentication_is_typed_unseen(visit: Visit, shop: Shop) -> None:
+    form = (await (await visit("editor")).get(f"/admin/{shop.store}/webhooks/new")).text
+    unseen = set(re.findall(r'name="authentication\.(\w+)" type="password"', form))
+    assert unseen == {"password", "token", "clientSecret"}
 
 
 async def test_webhooks_created_together_are_listed_by_id_and_no_address_has_their_query(

@@ -103,7 +103,7 @@ class Story:
         assert await page.get_by_label("Signing key", exact=True).input_value() == self.key
         await self.check()
         await page.get_by_role("link", name="I have saved it").click()
-        await expect(page.get_by_role("heading", level=1)).to_have_text(NAME)
+        await expect(page.get_by_role("heading", level=1)).to_have_text(f"{NAME} · CustomerUpdated")
         for secret in (self.key, SECRET):
             assert secret not in await page.content()
         await self.check()
@@ -133,7 +133,7 @@ class Story:
         await self.check()
         await self.press("Send another")
         await self.said("delivered 200")
-        await expect(page.get_by_role("heading", level=1)).to_have_text(NAME)
+        await expect(page.get_by_role("heading", level=1)).to_have_text(f"{NAME} · CustomerUpdated")
         await expect(page.get_by_role("link", name="Delivery of this test")).to_be_visible()
         assert len(self.receiver.requests) == before + 2
 
