@@ -12,6 +12,23 @@ from tests.receiver import Receiver, status
 WORDS = {"code": "delivered", "text": "Delivered.", "remedy": "Nothing."}
 
 
+@pytest.mark.parametrize("last", ["none", "itself", "another"])
+async def test_the_delivery_that_failed_last_is_named_if_it_is_another(
+    receiver: Receiver, tmp_path: Path, last: str
+) -> None:
+    message_id, another = str(uuid4()), str(uuid4())
+    answers = {"none": None, "itself": message_id, "another": another}
+    item = {"webhookSubscriptionId": str(uuid4()), "name": "CRM", "url": "https://receiver.example.com/"} | WORDS
+    items = [{**item, "messageId": message_id, "temporalUrl": None, "lastAnswerMessageId": answers[last]}]
+    answer = {"eventId": str(uuid4()), "eventName": "CustomerUpdated", "items": items, **WORDS}
+    receiver.script(status(200, body=json.dumps(answer).encode()))
+    environment = {"LOYALTY_WEBHOOKS_API": receiver.url("").rstrip("/"), "LOYALTY_WEBHOOKS_KEY": "key"}
+    ended = await run("explain", message_id, "--store", "default", directory=tmp_path, environment=environment)
+    assert ended.code == 0, ended.errors
+    named = [line.strip() for line in ended.output.splitlines() if "failed last" in line]
+    assert named == ([f"failed last: delivery {another}"] if last == "another" else [])
+
+
 @pytest.mark.parametrize("url", ["http://temporal.example.com/namespaces/default/workflows/event", None])
 async def test_a_delivery_is_shown_with_its_link_to_temporal(
     receiver: Receiver, tmp_path: Path, url: str | None
