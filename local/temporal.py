@@ -27,10 +27,6 @@ DYNAMIC_CONFIG = {
     # from the database six times: 1.1 of 4.4 ms. Without it, a new search attribute takes effect within a minute.
     "system.forceSearchAttributesCacheRefreshOnRead": "false",
     "matching.enableFairness": "true",  # retries of one store do not delay those of others
-    # One process serves all partitions of a task queue. With the usual four, every second task and poll is handed from
-    # one to another.
-    "matching.numTaskqueueReadPartitions": "1",
-    "matching.numTaskqueueWritePartitions": "1",
 }
 
 
