@@ -7,7 +7,7 @@ from typing import TypeVar
 from temporalio.client import Client, Interceptor
 from temporalio.envconfig import ClientConfigProfile
 from temporalio.runtime import Runtime
-from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
+from temporalio.service import RPCError, RPCStatusCode
 
 from temporal.codec import data_converter
 
@@ -27,12 +27,7 @@ async def temporal_client(
     connect = ClientConfigProfile.load().to_client_connect_config()
     connect.setdefault("target_host", LOCAL_ADDRESS)
     return await Client.connect(
-        **connect,
-        lazy=lazy,
-        data_converter=data_converter(payload_keys),
-        runtime=runtime,
-        interceptors=interceptors,
-        grpc_compression=GrpcCompression.NONE,  # for messages of some hundred bytes it costs more than it saves
+        **connect, lazy=lazy, data_converter=data_converter(payload_keys), runtime=runtime, interceptors=interceptors
     )
 
 
