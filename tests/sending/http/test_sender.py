@@ -194,8 +194,10 @@ async def test_a_request_has_its_own_timeout_whatever_those_beside_it_have() -> 
         assert (await patient).status_code == 200
 
 
-@pytest.mark.parametrize("word", DeliveryControl, ids=str)
-@pytest.mark.parametrize("code", [200, 422])
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [(200, DeliveryControl.DISABLE), *((422, word) for word in DeliveryControl)],
+)
 @pytest.mark.parametrize("transport", [None, unchanged], ids=["direct", "over a transport"])
 async def test_the_word_of_a_receiver_is_read_and_shown_in_the_attempt(
     transport: TransportFactory | None, code: int, word: str
