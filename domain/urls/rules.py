@@ -124,6 +124,9 @@ class UrlRules:
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
 
+BLOCKED_REMEDY = "use a public one, or have its network allowed (ALLOWED_NETWORKS)"
+
+
 @dataclass(frozen=True, slots=True)
 class NormalisedUrl:
     """A URL in the form that is stored, signed and sent.
@@ -156,7 +159,8 @@ def normalise_url(url: str, rules: UrlRules) -> NormalisedUrl:
     shape = _shape(url)
     scheme = shape["scheme"].lower()
     if scheme not in _DEFAULT_PORTS:
-        raise UrlRefused("scheme", f"the URL starts with https://, not with {scheme}://")
+        allowed = "https:// or http://" if rules.allow_http else "https://"
+        raise UrlRefused("scheme", f"the URL starts with {allowed}, not with {scheme}://")
     if scheme == "http" and not rules.allow_http:
         raise UrlRefused("scheme", "plain http is not allowed by this installation; use https")
     host_text, port = _split_authority(shape["authority"], _DEFAULT_PORTS[scheme])
@@ -306,7 +310,8 @@ def _normalise_host(host: str, rules: UrlRules) -> str:
         address = IPv6Address(well_known) if ":" in well_known else IPv4Address(well_known)
         refusal = address_refusal(address, rules)
         if refusal is not None:
-            raise UrlRefused("blocked_address", f"{name} stands for an address that is not delivered to: {refusal}")
+            message = f"{name} stands for an address that is not delivered to: {refusal}; {BLOCKED_REMEDY}"
+            raise UrlRefused("blocked_address", message)
     return name
 
 
@@ -329,7 +334,7 @@ def _ipv6(text: str) -> IPv6Address:
 def _judged(address: Address, rules: UrlRules) -> str:
     refusal = address_refusal(address, rules)
     if refusal is not None:
-        raise UrlRefused("blocked_address", refusal)
+        raise UrlRefused("blocked_address", f"{refusal}; {BLOCKED_REMEDY}")
     return str(address)
 
 

@@ -127,6 +127,25 @@ def test_a_refusal_names_the_address_its_kind_and_its_network() -> None:
     assert address_refusal(ip_address("fe80::1%eth0"), RULES) == "fe80::1%eth0 carries a zone id"
 
 
+@pytest.mark.parametrize(
+    ("url", "rules", "message"),
+    [
+        (
+            "https://10.1.1.1/",
+            RULES,
+            "10.1.1.1 is a private address (10.0.0.0/8); use a public one, or have its network",
+        ),
+        ("https://localhost/", RULES, "(127.0.0.0/8); use a public one, or have its network"),
+        ("ftp://example.com/", UrlRules(), "the URL starts with https://, not with ftp://"),
+        ("ftp://example.com/", RULES, "the URL starts with https:// or http://, not with ftp://"),
+    ],
+)
+def test_a_refusal_says_what_may_be_used_instead(url: str, rules: UrlRules, message: str) -> None:
+    with pytest.raises(UrlRefused) as refused:
+        normalise_url(url, rules)
+    assert message in refused.value.message
+
+
 @given(st.ip_addresses())
 def test_no_address_passes_that_the_standard_library_calls_private(address: IPv4Address | IPv6Address) -> None:
     if address.is_private or address.is_multicast or address.is_reserved or address.is_link_local:
