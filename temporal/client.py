@@ -9,7 +9,7 @@ from temporalio.envconfig import ClientConfigProfile
 from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporal.codec import data_converter
+from temporal.codec import EncryptingCodec, data_converter
 
 T = TypeVar("T")
 
@@ -29,6 +29,12 @@ async def temporal_client(
     return await Client.connect(
         **connect, lazy=lazy, data_converter=data_converter(payload_keys), runtime=runtime, interceptors=interceptors
     )
+
+
+def encrypts(client: Client) -> bool:
+    """Return True if the client encrypts payloads. Search attributes then name no receiver either."""
+    codec = client.data_converter.payload_codec
+    return isinstance(codec, EncryptingCodec) and codec.encrypts
 
 
 async def found_or_none(call: Awaitable[T]) -> T | None:

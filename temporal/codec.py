@@ -43,6 +43,11 @@ class EncryptingCodec(PayloadCodec):
         self._first = None if keys[0] == PLAIN else ciphers[0]
         self._any = MultiFernet(ciphers)
 
+    @property
+    def encrypts(self) -> bool:
+        """False if the first key is `none`."""
+        return self._first is not None
+
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
         """Encrypt each payload as a whole, so that not even its type or size in characters is visible."""
         if self._first is None:

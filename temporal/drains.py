@@ -21,7 +21,7 @@ from storage.deliveries.retries import running_bulk_actions
 from storage.deliveries.transitions import end_lost_tests
 from storage.subscriptions.state import live_workers
 from telemetry.tracing import of_no_trace
-from temporal.client import START_TIMEOUT
+from temporal.client import START_TIMEOUT, encrypts
 from temporal.messages import BulkActionTask, DrainTask
 from temporal.periodic import run_periodically
 from temporal.visibility import as_summary, attributes_to
@@ -52,7 +52,7 @@ async def signal_drain(client: Client, task_queue: str, task: DrainTask, signal:
         id=drain_workflow_id(UUID(task.subscription_id)),
         task_queue=task_queue,
         start_signal=signal,
-        search_attributes=attributes_to(task.target, task.store_code, task.event_name),
+        search_attributes=attributes_to(task.target, task.store_code, task.event_name, hidden=encrypts(client)),
         static_summary=as_summary(f"drain of {task.event_name} · {task.store_code} · {task.target}"),
         rpc_timeout=START_TIMEOUT,
     )

@@ -18,7 +18,7 @@ from storage.deliveries.retries import LONGEST_OVERDUE, WaitingRetry, overdue
 from storage.deliveries.transitions import own_retries
 from storage.subscriptions.state import live_workers
 from telemetry.tracing import of_no_trace
-from temporal.client import START_TIMEOUT
+from temporal.client import START_TIMEOUT, encrypts
 from temporal.messages import DeliveryRef
 from temporal.periodic import run_periodically
 from temporal.visibility import as_summary, attributes_to
@@ -92,7 +92,10 @@ class Retries:
                     retry_policy=OWN_FAULTS,
                     id_conflict_policy=ActivityIDConflictPolicy.USE_EXISTING,
                     priority=Priority(priority_key=RETRY_PRIORITY, fairness_key=fairness_key(waiting.store_code)),
-                    search_attributes=attributes_to(target, waiting.store_code, waiting.event_name, waiting.event_id),
+                    search_attributes=attributes_to(
+                        *(target, waiting.store_code, waiting.event_name, waiting.event_id),
+                        hidden=encrypts(self._client),
+                    ),
                     summary=as_summary(f"{target} · {waiting.event_name} · {waiting.store_code}"),
                     rpc_timeout=START_TIMEOUT,
                 )

@@ -11,7 +11,7 @@ from domain.delivery.identity import draft_test_workflow_id, manual_attempt_id, 
 from domain.delivery.timeouts import TEST_SECONDS
 from domain.urls.targets import shown_target
 from storage.deliveries.actions import ActedOn
-from temporal.client import START_TIMEOUT
+from temporal.client import START_TIMEOUT, encrypts
 from temporal.drains import signal_drain, start_bulk_action
 from temporal.messages import DraftTestRef, DrainTask, ManualAttempt
 from temporal.retries import ATTEMPT_ONCE, ATTEMPT_TIMEOUT, HEARTBEAT_TIMEOUT, OWN_FAULTS
@@ -47,7 +47,10 @@ class ActionStarts:
                 start_to_close_timeout=ATTEMPT_TIMEOUT,
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 retry_policy=OWN_FAULTS,
-                search_attributes=attributes_to(attempt.target, store_code, delivery.event_name, delivery.event_id),
+                search_attributes=attributes_to(
+                    *(attempt.target, store_code, delivery.event_name, delivery.event_id),
+                    hidden=encrypts(self._client),
+                ),
                 summary=as_summary(f"{action} · {attempt.target}"),
                 rpc_timeout=START_TIMEOUT,
             )

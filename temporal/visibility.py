@@ -62,9 +62,13 @@ def attributes_of(store_code: str, event_name: str, *event_ids: UUID) -> TypedSe
     return _attributes([store_code], [event_name], [str(event_id) for event_id in event_ids])
 
 
-def attributes_to(target: str, store_code: str, event_name: str, *event_ids: UUID) -> TypedSearchAttributes:
+def attributes_to(
+    target: str, store_code: str, event_name: str, *event_ids: UUID, hidden: bool
+) -> TypedSearchAttributes:
     """Return the search attributes by which the Web UI finds an activity of one delivery, or a drain: also by the host
-    of the receiver, whose `target` is host and path."""
+    of the receiver, whose `target` is host and path, unless the client encrypts (`hidden`)."""
+    if hidden:
+        return attributes_of(store_code, event_name, *event_ids)
     host = _HOST.match(target.lower())
     of_host = SearchAttributePair(RECEIVER_HOST, host[0] if host else "")
     return TypedSearchAttributes([*attributes_of(store_code, event_name, *event_ids), of_host])

@@ -13,6 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.identity import event_workflow_id, manual_attempt_id
 from temporal.codec import EncryptingCodec, PayloadConverter, PayloadKeyError, data_converter
+from temporal.visibility import RECEIVER_HOST
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline, settings_for
 from tests.receiver import Receiver, status
@@ -53,6 +54,7 @@ async def test_encryption_is_switched_off_while_what_was_encrypted_is_still_read
     off = EncryptingCodec(["none", OLD])
     assert await off.encode([PAYLOAD]) == [PAYLOAD]
     assert await off.decode([encrypted]) == [PAYLOAD]
+    assert [EncryptingCodec(keys).encrypts for keys in (["none", OLD], [NEW, OLD])] == [False, True]
 
 
 async def test_a_missing_key_is_named_as_the_cause() -> None:
@@ -112,7 +114,14 @@ async def test_a_delivery_is_retried_kept_and_acted_on_with_everything_encrypted
             of_activity = await everything_of_activity(client, activity_id)
             assert b"binary/encrypted" in of_activity
             held += of_activity.replace(activity_id.encode(), b"")  # Temporal finds it by that
-    for reference in ("/hook", str(subscription_id), str(delivery.message_id), "http_5xx"):
+    for reference in (
+        "/hook",
+        "127.0.0.1",
+        RECEIVER_HOST.name,
+        str(subscription_id),
+        str(delivery.message_id),
+        "http_5xx",
+    ):
         assert reference.encode() not in held, reference
     assert str(event_id).encode() in held  # the workflow's id: Temporal finds it by that
     assert b"binary/encrypted" in held

@@ -69,7 +69,7 @@ async def test_the_longest_summary_fits(what: str) -> None:
     ],
 )
 def test_a_receiver_is_found_by_its_host(url: str, host: str) -> None:
-    assert attributes_to(shown_target(url), "shop", "CustomerUpdated").get(RECEIVER_HOST) == host
+    assert attributes_to(shown_target(url), "shop", "CustomerUpdated", hidden=False).get(RECEIVER_HOST) == host
 
 
 def test_a_summary_that_fits_is_shown_whole() -> None:
