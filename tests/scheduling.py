@@ -25,7 +25,7 @@ SECONDS = {
     "tests/e2e/test_up.py": 100,
     "tests/e2e/test_version_before.py": 7,
     "tests/e2e/test_worker_kills.py": 40,
-    "tests/model/test_protocol.py": 40,
+    "tests/model/test_protocol.py": 15,
     "tests/panel/browser": 120,
     "tests/panel/test_rights.py": 15,
     "tests/replay/test_replay.py": 25,
