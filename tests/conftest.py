@@ -6,6 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Generator, Iterator
 from functools import partial
 
+import certifi
 import pytest
 from pwdlib.hashers.argon2 import Argon2Hasher
 from temporalio.testing import WorkflowEnvironment
@@ -52,6 +53,15 @@ def cheap_passwords() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         cheap = partial(Argon2Hasher, time_cost=1, memory_cost=8, parallelism=1)
         patch.setattr("storage.access.passwords.Argon2Hasher", cheap)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_authorities() -> Iterator[None]:
+    """One public authority in this process instead of 140, which each TLS context of a sender would read anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        first, end, _ = certifi.contents().partition("-----END CERTIFICATE-----\n")
+        patch.setattr("sending.http.tls.certifi.contents", lambda: first + end)
         yield
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 import trustme
 
@@ -23,7 +24,10 @@ def authority() -> Authority:
     return Authority()
 
 
-async def test_an_authority_of_the_installation_is_trusted_beside_the_public_ones(authority: Authority) -> None:
+async def test_an_authority_of_the_installation_is_trusted_beside_the_public_ones(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("certifi.contents", certifi.core.contents)  # all, as without `few_authorities`
     async with Receiver(tls=authority.server_context("localhost")) as receiver:
         url = receiver.url("/hook", host="localhost")
         trusted = await send(url, ca_bundle=authority.ca_bundle)
