@@ -19,14 +19,14 @@ DEFAULT_STORE = "default"
 
 REASONS = {
     401: "the key is not accepted (--key, LOYALTY_WEBHOOKS_KEY)",
-    403: "this key lacks the right: subscription:write changes webhooks, delivery:act acts on deliveries, "
-    "delivery:read reads them",
+    403: "this key lacks the right: subscription:write changes webhooks, subscription:read reads them, "
+    "delivery:act acts on deliveries, delivery:read reads them",
 }
 
 
 @dataclass(frozen=True)
 class Target:
-    """An API, a key and a store. `get` and `post` print the reason of a refusal and raise typer.Exit."""
+    """An API, a key and a store. `get`, `post` and `put` print the reason of a refusal and raise typer.Exit."""
 
     api: str
     key: str
@@ -39,6 +39,10 @@ class Target:
     def post(self, path: str, body: Any = None) -> Any:
         """POST to `/api/{store}/{path}`. Return the response body, or None if it is empty."""
         return self._ask("POST", path, json=body)
+
+    def put(self, path: str, body: Any) -> Any:
+        """PUT to `/api/{store}/{path}`. Return the response body, or None if it is empty."""
+        return self._ask("PUT", path, json=body)
 
     def request(self, method: str, path: str, *, if_silent: str = "", **options: Any) -> httpx.Response:
         """Send a request to `/api/{store}/{path}`. Without a response, print why, and `if_silent` if it may be done."""

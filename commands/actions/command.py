@@ -1,6 +1,10 @@
 """`loyalty-webhooks explain`, `subscription …` and `delivery …`: one event, one subscription, one delivery."""
 
+import json
+import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from commands.target import Target, with_target
-from commands.terminal import EXIT_FAILED, failed, json_wanted, say, show, show_json
+from commands.terminal import EXIT_FAILED, EXIT_USAGE, STANDARD_INPUT, failed, json_wanted, say, show, show_json
 from domain.delivery.explain import NOT_ACCEPTED, ReasonCode
 from domain.delivery.failure_kinds import failure_explanation, failure_in_words
 from domain.delivery.lifecycle import DeliveryStatus
@@ -18,7 +22,9 @@ from domain.wire.excerpts import printable
 
 POLL_SECONDS = 0.2
 
-subscription = typer.Typer(help="One webhook: pause, resume, disable, enable, send a test.", no_args_is_help=True)
+subscription = typer.Typer(
+    help="One webhook: show, update, pause, resume, disable, enable, send a test.", no_args_is_help=True
+)
 delivery = typer.Typer(help="One delivery: redeliver, send now, cancel.", no_args_is_help=True)
 
 SubscriptionId = Annotated[UUID, typer.Argument(metavar="WEBHOOK", help="Webhook id.")]
@@ -71,6 +77,117 @@ def _say(console: Console, title: str, found: dict[str, Any]) -> None:
         lines.append((found["temporalUrl"], "dim"))
     for text, style in lines:
         console.print(Text(f"  {printable(text)}", style), soft_wrap=True)
+
+
+@subscription.command("show")
+@with_target
+def show_subscription(target: Target, subscription_id: SubscriptionId) -> None:
+    """Show the webhook's settings and status. Header values and secrets are masked.
+
+    Exit code 0: shown. 1: the store has no such webhook. 2: wrong usage, or the API cannot be reached.
+    """
+    _show_details(target.get(f"webhook/subscription/{subscription_id}"))
+
+
+@subscription.command("update")
+@with_target
+def update_subscription(
+    target: Target,
+    subscription_id: SubscriptionId,
+    timeout_seconds: Annotated[
+        str | None,
+        typer.Option(help="Timeout of a whole request, 1 to 30; `default`: the installation's.", metavar="SECONDS"),
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="Destination of the requests.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name for people; empty: none.")] = None,
+    authentication: Annotated[
+        Path | None,
+        typer.Option(help="File with the authentication in JSON, - for standard input.", metavar="FILE"),
+    ] = None,
+) -> None:
+    """Change the given settings of the webhook, and show the result. Other settings stay as they are.
+
+    The authentication is JSON as in the API, for example {"type": "bearer", "token": "…"}; null removes it. It is read
+    from a file or a pipe, because other users of the machine can see the arguments of a command.
+
+    For another scheme, host or port of the URL, the authentication must be given again. So must header values, which
+    the panel and `subscriptions apply` can do.
+
+    Open deliveries use the new settings from their next attempt.
+
+    Exit code 0: changed. 1: refused, or the store has no such webhook. 2: wrong usage, or the API cannot be reached.
+    """
+    changes: dict[str, Any] = {}
+    if timeout_seconds is not None:
+        changes["timeoutSeconds"] = _seconds(timeout_seconds)
+    if url is not None:
+        changes["url"] = url
+    if name is not None:
+        changes["name"] = name or None
+    if authentication is not None:
+        changes["authentication"] = _read_json(authentication)
+    if not changes:
+        raise typer.BadParameter("nothing to change: give --timeout-seconds, --url, --name or --authentication")
+    path = f"webhook/subscription/{subscription_id}"
+    if url is None:
+        changes["url"] = target.get(path)["url"]  # which each update has
+    target.put(path, {"webhookSubscription": changes})
+    _show_details(target.get(path))
+
+
+def _seconds(text: str) -> int | None:
+    try:
+        return None if text == "default" else int(text)
+    except ValueError:
+        raise typer.BadParameter(f"--timeout-seconds is a whole number or `default`, not {text!r}") from None
+
+
+def _read_json(file: Path) -> Any:
+    """Return the value in the file. Messages show nothing of it, because it holds secrets."""
+    try:
+        return json.loads(sys.stdin.buffer.read() if file == STANDARD_INPUT else file.read_bytes())
+    except OSError as error:
+        raise failed(f"{file} cannot be read: {error.strerror}.", EXIT_USAGE) from None
+    except ValueError as error:
+        where = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise failed(
+            f"{'Standard input' if file == STANDARD_INPUT else file} is not JSON{where}.", EXIT_USAGE
+        ) from None
+
+
+def _show_details(details: dict[str, Any]) -> None:
+    lines = (f"{title:<16}{printable(text)}" for title, text in _in_words(details))
+    show("\n".join(lines), details)
+
+
+def _in_words(details: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield title and text of each setting. Unset ones of little use to a reader are left out."""
+    yield "Webhook", f"{details['webhookSubscriptionId']}, {details['name'] or 'without a name'}"
+    yield "Event", f"{details['eventName']} in the {'legacy' if details['legacy'] else 'modern'} format"
+    yield "URL", details["url"]
+    if details["urlWarning"]:
+        yield "", details["urlWarning"]
+    reason = f": {details['statusReason']}" if details["statusReason"] else ""
+    yield "Status", f"{details['status']} since {details['statusSince']}{reason}"
+    if details["activeFrom"]:
+        yield "Active from", details["activeFrom"]
+    yield "Timeout", f"{details['timeoutSeconds']:g} s for a whole request"
+    yield "Signature", "Standard Webhooks and X-Webhook-Signature" if details["hmacEnabled"] else "none"
+    yield (
+        "Authentication",
+        ", ".join(f"{name} {text}" for name, text in (details["authentication"] or {}).items()) or "none",
+    )
+    if details["certificateExpiresAt"]:
+        yield "", f"the client certificate expires at {details['certificateExpiresAt']}"
+    for header in details["headers"]:
+        yield "Header", f"{header['headerName']}: {header['headerValue']}"
+    limit = details["rateLimitPerSecond"]
+    rate = "no rate limit" if limit is None else f"{limit:,} per second"
+    yield "Limits", f"{details['maxConcurrency']:,} requests in flight, {rate}"
+    if details["ordered"]:
+        yield "Order", f"per {details['orderKey']}; after a delivery gave up: {details['afterExhausted']}"
+    retries = ", ".join(f"{delay:,}" for delay in details["retrySchedule"])
+    yield "Retries", f"{retries} s after each failed attempt" if retries else "none"
 
 
 def _status_command(action: str, help_text: str, done: str) -> None:
