@@ -213,6 +213,8 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         self._deadlines: dict[float, Deadlines] = {}
         """Deadlines by timeout, which is one of 1 to 30 s or that of the settings."""
         self._tokens = AccessTokens(self._fetch_token)
+        self._token_responses: dict[OAuth2Client, Response] = {}
+        """Responses of the token requests under way, one a client."""
         self._opening: Callable[[str], tuple[NormalisedUrl, str]] = lru_cache(maxsize=4096)(self._opening_of)
         self._target: Callable[[str], tuple[httpx.URL, list[tuple[bytes, bytes]]]]
         self._target = lru_cache(maxsize=4096)(self._target_of)
@@ -228,6 +230,8 @@ class Sender(AbstractAsyncContextManager["Sender"]):
     async def send(self, request: OutgoingRequest) -> SendResult:
         """Send a request once. Raises only CancelledError: the result reports every other failure."""
         started = time.perf_counter()
+        if request.oauth2 is not None:
+            request = replace(request)  # It gets tokens.
         response = Response(self._settings.read_limit_bytes)
         failure: FailureKind | None = None
         detail = ""
@@ -236,25 +240,9 @@ class Sender(AbstractAsyncContextManager["Sender"]):
             self._deadlines[seconds] = Deadlines(seconds)
         try:
             with self._deadlines[seconds].limit():
-                client = request.oauth2
-                if client is not None:
-                    request = _with_token(request, await self._tokens.get(client))
-                await self._exchange(request, response)
-                if response.status_code == UNAUTHORIZED and (token := await self._another_token(request, response)):
-                    request = _with_token(request, token)
-                    response = Response(self._settings.read_limit_bytes)
-                    try:
-                        await self._exchange(request, response)
-                    finally:
-                        response.notes[NEW_TOKEN] = None  # Not before the exchange, which closes odd connections.
+                await self._attempt(request, response)
         except Exception as error:  # Every outcome of an attempt is data.
-            failure = failure_of(error)
-            detail = text_excerpt(detail_of(error).encode("utf-8", "replace"), _DETAIL_BYTES, request.redact)
-            if isinstance(error, TimeoutError) and response.at_proxy:
-                failure = FailureKind.proxy_unavailable
-                detail = f"no connection to the egress proxy within {seconds:g} s"
-            elif isinstance(error, TimeoutError):
-                detail = f"no complete answer within {seconds:g} s"
+            failure, detail = self._failure(error, request, response, seconds)
         duration_ms = round((time.perf_counter() - started) * 1000)
         status = response.status_code
         retry_after: float | None = None
@@ -273,30 +261,66 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         note = f"Odd: {', '.join(response.notes)}" if response.notes else ""
         return SendResult(status, failure, retry_after, location, excerpt, detail, duration_ms, note, control)
 
-    async def _another_token(self, request: OutgoingRequest, response: Response) -> str | None:
-        """Return a token for another try after the 401 `response`, or None if it is the answer."""
-        if request.oauth2 is None or response.control is not None:
-            return None
-        try:
-            return await self._tokens.another(request.oauth2, request.token)
-        except Exception as error:  # The receiver has answered, so its answer stands.
-            why = text_excerpt(detail_of(error).encode("utf-8", "replace"), _DETAIL_BYTES, request.redact)
-            response.notes[f"{NO_NEW_TOKEN} ({why})"] = None
-            return None
+    async def _attempt(self, request: OutgoingRequest, response: Response) -> None:
+        """Exchange, with an access token if the request needs one, and again with another after a 401. While the
+        request waits for a token it has none."""
+        client = request.oauth2
+        if client is not None:
+            _put_token(request, await self._tokens.get(client))
+        await self._exchange(request, response)
+        if client is None or not _asks_for_token(response):
+            return
+        refused, request.token = request.token, None
+        token = await self._tokens.another(client, refused)
+        if token is not None:
+            _put_token(request, token)
+            response.clear()
+            try:
+                await self._exchange(request, response)
+            finally:
+                response.notes[NEW_TOKEN] = None  # Not before the exchange, which closes odd connections.
+
+    def _failure(
+        self, error: Exception, request: OutgoingRequest, response: Response, seconds: float
+    ) -> tuple[FailureKind | None, str]:
+        """Return the failure of an attempt that ended with `error`, and its detail. There is none if only another token
+        failed: the receiver has answered, so its 401 stands."""
+        late = isinstance(error, TimeoutError)
+        client = request.oauth2 if request.token is None else None
+        if late and client is not None:
+            error = self._late_token(client, f"before the attempt's end ({seconds:g} s)")
+        elif late and response.at_proxy:
+            error = ProxyUnavailableError(f"no connection to the egress proxy within {seconds:g} s")
+        elif late:
+            return FailureKind.timeout, f"no complete answer within {seconds:g} s"
+        detail = text_excerpt(detail_of(error).encode("utf-8", "replace"), _DETAIL_BYTES, request.redact)
+        if client is not None and response.status_code is not None:
+            response.notes[f"{NO_NEW_TOKEN} ({detail})"] = None
+            return None, ""
+        return failure_of(error), detail
+
+    def _late_token(self, client: OAuth2Client, when: str) -> Exception:
+        """Return the error for a token that has not come in time: the proxy's while the request for it waits there."""
+        waiting = self._token_responses.get(client)
+        if waiting is not None and waiting.at_proxy:
+            return ProxyUnavailableError(f"no connection to the egress proxy {when}")
+        return NoAccessTokenError(f"no answer of the authorization server {when}")
 
     async def _fetch_token(self, client: OAuth2Client) -> AccessToken:
-        response = Response(self._settings.read_limit_bytes)
+        response = self._token_responses[client] = Response(self._settings.read_limit_bytes)
         try:
             async with asyncio.timeout(TOKEN_SECONDS):
                 url, _ = self._opening(client.token_url)
                 await self._connections.exchange(url, token_request(client, url, self._settings.user_agent), response)
         except TimeoutError:
-            raise NoAccessTokenError(f"no answer of the authorization server within {TOKEN_SECONDS:g} s") from None
+            raise self._late_token(client, f"within {TOKEN_SECONDS:g} s") from None
         except Exception as error:
             if failure_of(error) in (FailureKind.internal, FailureKind.proxy_unavailable):
                 raise
             kind = ProxyRefusedError if isinstance(error, ProxyRefusedError) else NoAccessTokenError
             raise kind(f"no answer of the authorization server: {detail_of(error)}") from error
+        finally:
+            del self._token_responses[client]
         return read_token(response.status_code, bytes(response.body))
 
     def _opening_of(self, url: str) -> tuple[NormalisedUrl, str]:
@@ -350,8 +374,16 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         await exchange_over(transport, target, fields, request.body, response, request.certificate)
 
 
-def _with_token(request: OutgoingRequest, token: str) -> OutgoingRequest:
-    return replace(request, token=token, redact=(*request.redact, token))
+def _asks_for_token(response: Response) -> bool:
+    """Return True for a 401 that does not tell what to do with the delivery."""
+    if response.status_code != UNAUTHORIZED:
+        return False
+    return response.control is None or parse_control(response.control.decode("latin-1"), UNAUTHORIZED)[0] is None
+
+
+def _put_token(request: OutgoingRequest, token: str) -> None:
+    request.token = token
+    request.redact = (*request.redact, token)
 
 
 def failure_of(error: BaseException) -> FailureKind:

@@ -1,6 +1,7 @@
 """OAuth 2: one token for many requests, another after a 401, and failures in words."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -121,6 +122,28 @@ async def test_a_401_that_tells_what_to_do_is_the_answer(
     assert (len(receiver.requests), len(server.granted)) == (1, 1)
 
 
+async def test_a_401_with_an_unknown_word_is_tried_with_another_token(
+    server: AuthorizationServer, sender: Sender, receiver: Receiver
+) -> None:
+    receiver.otherwise = status(200)
+    receiver.script(status(401, headers=((CONTROL_HEADER, "whatever"),)))
+    result = await sender.send(request_to(receiver.url(), oauth2=client_of(server)))
+    assert (result.status_code, result.note, len(server.granted)) == (200, f"Odd: {NEW_TOKEN}", 2)
+
+
+async def test_a_401_is_the_answer_if_the_attempt_ends_before_another_token_comes(
+    server: AuthorizationServer, sender: Sender, receiver: Receiver
+) -> None:
+    request = request_to(receiver.url(), oauth2=client_of(server))
+    assert (await sender.send(request)).status_code == 200
+    server.socket.otherwise = hang()
+    receiver.otherwise = status(401)
+    result = await sender.send(replace(request, timeout_seconds=0.5))
+    assert (result.status_code, result.failure, result.detail) == (401, None, "")
+    why = "no answer of the authorization server before the attempt's end (0.5 s)"
+    assert result.note == f"Odd: {NO_NEW_TOKEN} ({why})"
+
+
 async def test_each_client_has_tokens_of_its_own(
     server: AuthorizationServer, sender: Sender, receiver: Receiver
 ) -> None:
@@ -180,6 +203,35 @@ async def test_a_token_url_that_the_egress_proxy_refuses_is_a_refusal_of_the_pro
     assert (result.failure, result.detail) == (
         FailureKind.proxy_refused,
         "no answer of the authorization server: the egress proxy refuses this receiver (403)",
+    )
+
+
+@pytest.mark.parametrize("timeout_seconds", [None, 0.1], ids=["the token's time", "the attempt's time"])
+async def test_a_silent_egress_proxy_is_no_failure_of_the_authorization_server(
+    timeout_seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sending.http.client.TOKEN_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never shakes hands
+        through = EgressProxy.of(f"https://127.0.0.1:{silent.getsockname()[1]}")
+        client = OAuth2Client("http://127.0.0.1:1/token", "shop", SECRET)
+        async with local_sender(proxy=through) as sender:
+            request = request_to("http://127.0.0.1:1/", oauth2=client, timeout_seconds=timeout_seconds)
+            result = await sender.send(request)
+    when = "before the attempt's end (0.1 s)" if timeout_seconds else "within 0.3 s"
+    assert (result.failure, result.detail) == (
+        FailureKind.proxy_unavailable,
+        f"no connection to the egress proxy {when}",
+    )
+
+
+async def test_an_attempt_that_ends_before_it_has_a_token_is_no_timeout_of_the_receiver(
+    server: AuthorizationServer, sender: Sender, receiver: Receiver
+) -> None:
+    server.socket.otherwise = hang()
+    result = await sender.send(request_to(receiver.url(), oauth2=client_of(server), timeout_seconds=0.3))
+    assert (result.failure, result.detail) == (
+        FailureKind.oauth2_token,
+        "no answer of the authorization server before the attempt's end (0.3 s)",
     )
 
 
