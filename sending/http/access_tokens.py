@@ -37,30 +37,30 @@ class AccessTokens:
         token, now = self._valid(client), self._loop.time()
         if token is not None and token != refused:
             return token
-        if client not in self._fetches:
-            if now < self._another_from.get(client, now):
-                return None
-            if len(self._another_from) >= TOKENS_MAX:
-                self._another_from.clear()
-            self._another_from[client] = now + ANOTHER_SECONDS
-        return await self._shared_fetch(client)
+        if client not in self._fetches and now < self._another_from.get(client, now):
+            return None
+        return await self._shared_fetch(client, after_401=True)
 
     def _valid(self, client: OAuth2Client) -> str | None:
         until, token = self._known.get(client, (0.0, ""))
         return token if self._loop.time() < until else None
 
-    async def _shared_fetch(self, client: OAuth2Client) -> str:
+    async def _shared_fetch(self, client: OAuth2Client, *, after_401: bool = False) -> str:
         task = self._fetches.get(client)
         if task is None:
-            task = self._fetches[client] = asyncio.create_task(self._fetched(client))
+            task = self._fetches[client] = asyncio.create_task(self._fetched(client, after_401))
             task.add_done_callback(partial(self._end, client))
         return await asyncio.shield(task)  # a cancelled caller leaves the others their token
 
-    async def _fetched(self, client: OAuth2Client) -> str:
+    async def _fetched(self, client: OAuth2Client, after_401: bool) -> str:
         token = await self._fetch(client)
-        if len(self._known) >= TOKENS_MAX and client not in self._known:
-            self._known.clear()
-        self._known[client] = (self._loop.time() + token.use_seconds, token.value)
+        for cache in (self._known, self._another_from):
+            if len(cache) >= TOKENS_MAX and client not in cache:
+                cache.clear()
+        now = self._loop.time()
+        self._known[client] = (now + token.use_seconds, token.value)
+        if after_401:
+            self._another_from[client] = now + ANOTHER_SECONDS
         return token.value
 
     def _end(self, client: OAuth2Client, task: asyncio.Task[str]) -> None:

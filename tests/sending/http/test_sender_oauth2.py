@@ -111,6 +111,9 @@ async def test_a_401_is_the_answer_if_no_other_token_is_granted(
     assert (result.status_code, result.failure) == (401, None)
     assert result.note == f"Odd: {NO_NEW_TOKEN} (the authorization server answered 400, •••)"
     assert (await sender.send(request)).status_code == 200  # with the token that it had
+    server.socket.otherwise = server.token
+    receiver.script(status(401))
+    assert (await sender.send(request)).note == f"Odd: {NEW_TOKEN}"  # The failed request begins no waiting time.
 
 
 async def test_a_401_that_tells_what_to_do_is_the_answer(
