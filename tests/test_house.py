@@ -81,6 +81,16 @@ def test_no_text_holds_characters_that_hide_or_reorder_what_is_read() -> None:
     assert offenders == []
 
 
+def test_no_text_says_that_the_signing_key_of_a_webhook_is_never_shown_again() -> None:
+    phrase = re.compile(r"shown (only )?once|(cannot|never) be shown again")
+    files = [*python_files("api/subscriptions", "api/subscription_sets", "commands/subscriptions")]
+    files.append(ROOT / "api" / "panel" / "texts" / "webhooks.toml")
+    assert [relative(path) for path in files if phrase.search(path.read_text())] == []
+    documents = [path.read_text() for path in project_files() if path.suffix == ".md"]
+    rows = [line for text in documents for line in text.splitlines() if "`hmacSecret`" in line]
+    assert [row for row in rows if phrase.search(row)] == []
+
+
 def test_nothing_is_left_to_be_done_in_a_comment() -> None:
     mark = re.compile(r"#.*\b(TODO|FIXME|XXX|HACK)\b")
     offenders = [

@@ -136,7 +136,9 @@ class PlannedChange(Output):
     changes: list[FieldChange]
     loses: list[str] = Field(description="Irrecoverable losses, in words.")
     warning: str | None = Field(description="The URL was accepted although its name does not resolve now.")
-    hmac_secret: str | None = Field(None, description="The new signing key, if any, shown only once.")
+    hmac_secret: str | None = Field(
+        None, description="The new signing key, if any, shown now, later in the panel alone."
+    )
 
 
 class OtherSubscription(Output):

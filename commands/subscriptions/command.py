@@ -137,8 +137,8 @@ def _key_destination(
         yield lambda changes: show_keys(console, changes)
     else:
         raise failed(
-            "This would create signing keys, which are shown once, and there is no terminal to show them: pass a "
-            "file for them with --signing-keys. Nothing was done.",
+            "This would create signing keys, which are shown now, later in the panel alone, and there is no terminal "
+            "to show them: pass a file for them with --signing-keys. Nothing was done.",
             EXIT_USAGE,
         )
 
