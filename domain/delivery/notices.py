@@ -1,10 +1,14 @@
 """Operator notices about a store's subscriptions, and the rule that disables a failing subscription."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
+
+from domain.delivery.failure_kinds import failure_explanation
+from domain.delivery.lifecycle import Reason
 
 BY_PERSON = "by_person"
 """Placeholder in a notice for the person who disabled a subscription; names stay in the audit."""
@@ -24,6 +28,23 @@ class NoticeKind(StrEnum):
     DISABLED = "subscription.disabled"
     EXHAUSTED = "delivery.exhausted"
     CERTIFICATE_EXPIRING = "subscription.certificate_expiring"
+
+
+KIND_WORDS: Mapping[NoticeKind, str] = {
+    NoticeKind.FAILING: "receiver failing, deliveries held",
+    NoticeKind.RECOVERED: "receiver recovered",
+    NoticeKind.DISABLED: "webhook disabled",
+    NoticeKind.EXHAUSTED: "gave up a delivery",
+    NoticeKind.CERTIFICATE_EXPIRING: "client certificate expires",
+}
+"""Kinds in words, for the mail."""
+
+_REASON_WORDS = {
+    FAILING: "failed for days without success",
+    BY_PERSON: "by a person",
+    Reason.SCHEDULE_USED_UP: "retry schedule used up",
+}
+"""Reasons that are no failure kinds in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +97,18 @@ def notice_body(notice: Notice) -> bytes:
 
 def notice_line(notice: Notice) -> str:
     """Return the notice as one line of text for people."""
-    reasons = f" ({', '.join(notice.reasons)})" if notice.reasons else ""
+    reasons = f", {', '.join(map(_reason_in_words, notice.reasons))}" if notice.reasons else ""
     times = f", {notice.count} times" if notice.count > 1 else ""
     return (
-        f"{_instant(notice.first_at)} {notice.kind}{reasons}{times}: {notice.event_name} to {notice.target}, "
-        f"subscription {notice.subscription_id}"
+        f"{_instant(notice.first_at)} {KIND_WORDS[notice.kind]} ({notice.kind}){reasons}{times}: "
+        f"webhook {notice.event_name} to {notice.target}, id {notice.subscription_id}"
     )
+
+
+def _reason_in_words(reason: str) -> str:
+    explanation = failure_explanation(reason)
+    words = explanation.words if explanation else _REASON_WORDS.get(reason)
+    return f"{words} ({reason})" if words else reason
 
 
 def _instant(at: datetime) -> str:

@@ -58,7 +58,13 @@ def test_a_notice_is_a_standard_webhooks_envelope() -> None:
 
 def test_a_line_for_a_person_says_what_where_and_how_often() -> None:
     assert notice_line(NOTICE) == (
-        "2026-01-02T03:04:05Z delivery.exhausted (breaker_open, schedule_used_up), 3 times: "
-        "CustomerUpdated to receiver.example.com/hook, subscription 00000000-0000-0000-0000-000000000002"
+        "2026-01-02T03:04:05Z gave up a delivery (delivery.exhausted), receiver kept failing (breaker_open), "
+        "retry schedule used up (schedule_used_up), 3 times: "
+        "webhook CustomerUpdated to receiver.example.com/hook, id 00000000-0000-0000-0000-000000000002"
     )
     assert "times" not in notice_line(replace(NOTICE, count=1))
+
+
+@pytest.mark.parametrize("kind", NoticeKind)
+def test_a_line_for_a_person_has_words_for_each_kind(kind: NoticeKind) -> None:
+    assert f"({kind})" in notice_line(replace(NOTICE, kind=kind, reasons=()))
