@@ -12,7 +12,7 @@ from temporalio.common import (
     TypedSearchAttributes,
 )
 
-from domain.delivery.lifecycle import DeliveryStatus
+from domain.delivery.lifecycle import STATUS_WORDS, DeliveryStatus
 from domain.expiry.rows import EVENT_NAMES, Kind
 from temporal.messages import EventRef, FirstAttempts, ScanProgress, ScanTask
 
@@ -112,12 +112,10 @@ def memo(events: Sequence[EventRef]) -> dict[str, int | str]:
 
 def details_table(first: FirstAttempts) -> str:
     """Return a table of target and state of each delivery of a single event (Markdown)."""
-    going_on = {DeliveryStatus.PENDING.value: "retrying, as the activity of this id"}
-    rows = [
-        f"| {one.target} | `{one.message_id}` | {going_on.get(one.status, one.status)} |" for one in first.deliveries
-    ]
+    words = {**STATUS_WORDS, DeliveryStatus.PENDING: "retrying, as the activity of this id"}
+    rows = [f"| {one.target} | `{one.message_id}` | {words.get(one.status, one.status)} |" for one in first.deliveries]
     if not rows:
-        return "No subscription matches this event, or all its deliveries are held."
+        return "No webhook matches this event, or all its deliveries are held."
     lines = ["| receiver | delivery | state after the first attempt |", "| --- | --- | --- |", *rows[:MOST_ROWS]]
     if len(rows) > MOST_ROWS:
         lines.append(f"| … | {len(rows) - MOST_ROWS} more | |")
@@ -127,7 +125,7 @@ def details_table(first: FirstAttempts) -> str:
 def batch_details(events: int, first: FirstAttempts) -> str:
     """Return the result of a batch's first attempts (Markdown)."""
     return (
-        f"{events} events: {first.delivered} deliveries made at the first attempt, {first.exhausted} ended without, "
+        f"{events} events: {first.delivered} deliveries made at the first attempt, {first.exhausted} gave up, "
         f"{first.held} held, {first.retrying} go on as activities `deliver-webhook`."
     )
 

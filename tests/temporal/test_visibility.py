@@ -61,6 +61,15 @@ async def test_the_longest_summary_fits(what: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "words"),
+    [("pending", "retrying, as the activity of this id"), ("exhausted", "gave up"), ("cancelled", "cancelled")],
+)
+def test_the_table_of_an_event_has_the_panels_words(status: str, words: str) -> None:
+    first = FirstAttempts(deliveries=[FirstAttempt("1", "shop.example.com", status)])
+    assert details_table(first).endswith(f"| {words} |")
+
+
+@pytest.mark.parametrize(
     ("url", "host"),
     [
         ("https://Shop.example.com/hook", "shop.example.com"),
