@@ -1,6 +1,6 @@
 """Settings → Audit: the log of changes, with actor, object and time."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +9,9 @@ from starlette.responses import Response
 from api.ids import is_id
 from api.panel.page import Page, PanelRoutes
 from api.panel.texts import t
+from api.panel.webhooks import shown_schedule
 from api.subscriptions.models import SubscriptionCreate
+from api.subscriptions.service import SUBSCRIPTION
 from domain.access import Scope
 from domain.wire.jsontext import dump
 from storage.access.audit import AUDIT_FIELDS, audit_page, existing_objects
@@ -19,6 +21,35 @@ ENTRIES_SHOWN = 25
 BIGGEST_ID = 2**63 - 1  # Maximum of PostgreSQL's bigint.
 DEFAULTS = {name: field.default for name, field in SubscriptionCreate.model_fields.items()}
 """Values of a new webhook that nobody chose."""
+
+FORM_WORDS = {
+    "active_from": "active_from",
+    "after_exhausted": "after_exhausted",
+    "authentication": "authentication",
+    "event_name": "event",
+    "headers": "headers",
+    "hmac_enabled": "signing",
+    "legacy": "legacy_switch",
+    "max_concurrency": "concurrency",
+    "name": "name",
+    "order_key": "order_key",
+    "ordered": "ordered",
+    "rate_limit_per_second": "rate",
+    "retry_schedule": "retries",
+    "status": "status",
+    "timeout_seconds": "timeout",
+    "url": "url",
+}
+"""Labels of the form, by the column of a webhook."""
+
+FORM_VALUES: Mapping[str, Callable[[Any], str]] = {
+    "after_exhausted": lambda chosen: t(f"webhooks.after_{chosen}"),
+    "order_key": lambda chosen: t(f"webhooks.order_{chosen}"),
+    "rate_limit_per_second": lambda count: t("webhooks.per_second", count=count),
+    "retry_schedule": shown_schedule,
+    "timeout_seconds": lambda count: t("webhooks.seconds", count=count),
+}
+"""Values in the words of the form, by the column of a webhook."""
 
 OBJECT_PAGES = {
     "subscription": ("webhooks.shown", "webhookSubscriptionId"),
@@ -78,8 +109,19 @@ def _changes(row: AuditEntry) -> Iterator[tuple[str, str | None, str]]:
         before, after = pair.get("before"), pair["after"]
         if before is None and (after in (None, []) or (name in DEFAULTS and after == DEFAULTS[name])):
             continue
-        yield name.replace("_", " "), None if before is None else _shown(before), _shown(after)
+        words = name.replace("_", " ")
+        if row.object_type == SUBSCRIPTION and name in FORM_WORDS:
+            words = t(f"webhooks.{FORM_WORDS[name]}")
+        yield words, None if before is None else _shown(name, before), _shown(name, after)
 
 
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else t("audit.nothing") if value is None else dump(value)
+def _shown(name: str, value: Any) -> str:
+    if value is None:
+        return t("audit.nothing")
+    if name in FORM_VALUES:
+        return FORM_VALUES[name](value)
+    if isinstance(value, bool):
+        return t("frame.yes") if value else t("frame.no")
+    if isinstance(value, list):
+        return ", ".join(one if isinstance(one, str) else dump(one) for one in value) or t("audit.nothing")
+    return value if isinstance(value, str) else dump(value)

@@ -47,15 +47,17 @@ async def test_changes_show_with_their_values_before_and_after_and_markup_is_tex
     text = (await (await visit("admin")).get(f"/admin/{shop.store}/audit")).text
     assert "<del>active</del>" in text
     assert "<ins>paused-0</ins>" in text
-    assert re.search(r"<dt>url</dt><dd [^>]*>https://receiver.example.com/</dd>", text)
+    assert re.search(r"<dt>URL</dt><dd [^>]*>https://receiver.example.com/</dd>", text)
     assert MARKUP not in text
     assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 4
 
 
 async def test_of_a_new_webhook_only_what_differs_from_the_default_is_listed(visit: Visit, shop: Shop) -> None:
-    await shop.created(rateLimitPerSecond=7, legacy=False, ordered=False)
+    await shop.created(rateLimitPerSecond=7, legacy=False, ordered=False, hmacEnabled=True, retrySchedule=[600])
     text = (await (await visit("admin")).get(f"/admin/{shop.store}/audit")).text
-    assert set(re.findall(r"<dt>([^<]+)</dt>", text)) == {"event name", "url", "rate limit per second"}
+    found = dict(re.findall(r"<dt>([^<]+)</dt><dd [^>]*>([^<]+)</dd>", text))
+    assert set(found) == {"Event", "URL", "Rate limit", "Sign requests", "Retry schedule"}
+    assert (found["Rate limit"], found["Sign requests"], found["Retry schedule"]) == ("7 per second", "Yes", "10m")
 
 
 async def test_what_has_a_page_is_linked_and_what_has_none_any_more_is_not(
