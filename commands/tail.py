@@ -70,7 +70,7 @@ def tail(
     Follows new deliveries, the newest 500 open ones, recovered ones included, and the newest 50 that gave up or were
     cancelled, for a redelivery.
 
-    For failures alone, as JSON for a program: `loyalty-webhooks tail --status exhausted --status held --json`.
+    For failures alone, as JSON for a program: `loyalty-webhooks tail --status gave-up --status held --json`.
     """
     given = {"eventName": event, "url[like]": url, "webhookSubscriptionId": subscription}
     filters = {name: str(value) for name, value in given.items() if value is not None}
