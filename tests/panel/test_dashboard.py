@@ -47,7 +47,7 @@ async def attempt(shop: Shop, webhook: str, status: str, duration_ms: int, count
 
 async def test_of_a_store_without_deliveries_it_teaches_instead_of_drawing(viewer: Visitor, shop: Shop) -> None:
     text = await shown(viewer, shop)
-    for part in ("No attempts in the last hour", "No webhook is failing", "No attempt failed", "Waiting deliveries"):
+    for part in ("No attempts in the last hour", "No webhook is failing", "No attempt failed", "Waiting or held"):
         assert part in text
     assert "data-chart" not in text
     assert "No attempts in the last 24 hours" in await shown(viewer, shop, "?span=day")
@@ -97,7 +97,7 @@ async def test_figures_are_those_of_this_store(viewer: Visitor, shop: Shop, inst
         "75.0 %",
         "receiver.example.com:8443",
         "25.0 %",
-        "next try",
+        "next attempt",
     ):
         assert part in text, part
     assert "1 have failed before" in text

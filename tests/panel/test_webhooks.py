@@ -292,7 +292,11 @@ async def test_a_webhook_that_fails_is_found_and_shown_with_what_its_receiver_an
     for query in ("?status=failing", "?status[in]=failing,disabled"):
         found = await seen(f"/webhooks{query}")
         assert ("Broken" in found, "Well" in found, "Asleep" in found) == (True, False, False), query
-        for part in ("20 failures in a row", "Last answer 503 server error http_5xx", "12 waiting, next try"):
+        for part in (
+            "20 failures in a row",
+            "Last answer 503 server error http_5xx",
+            "12 waiting or held, next attempt",
+        ):
             assert part in found
     for query in ("?status=active", "?status=paused"):
         assert "Broken" not in await seen(f"/webhooks{query}")

@@ -206,7 +206,9 @@ class Story:
         await self.said("none is lost")
         await self.shop.until(await self.shop.emit(), "held")
         await self.page.reload()
-        await self.answer_dialog("Delete", f"{self.receiver.url('/hook')}. Its waiting deliveries (1) are cancelled.")
+        await self.answer_dialog(
+            "Delete", f"{self.receiver.url('/hook')}. Its waiting and held deliveries (1) are cancelled."
+        )
         await self.said(f"{NAME} is deleted.")
         await expect(self.page.get_by_text("No webhooks yet")).to_be_visible()
 
