@@ -116,7 +116,8 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str, str]]] = {
         ),
         FailureKind.timeout: (
             "timeout",
-            "The complete response had not arrived within the webhook's `timeoutSeconds`.",
+            "The complete response had not arrived within the webhook's `timeoutSeconds`, or the egress proxy answered "
+            "504 for the receiver.",
             "Have the receiver store the event, respond with a 2xx at once, and do its work afterwards; if it cannot, "
             "allow it up to 30 s with `timeoutSeconds`.",
         ),

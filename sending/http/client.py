@@ -24,7 +24,7 @@ from domain.wire.oauth2 import AccessToken, NoAccessTokenError, OAuth2Client, re
 from sending.http.access_tokens import AccessTokens
 from sending.http.address_guard import AddressBlockedError, NameRefusedError
 from sending.http.connection import ClosedBeforeAnswerError, MalformedResponseError, Response
-from sending.http.egress_proxy import EgressProxy, ProxyRefusedError, ProxyUnavailableError
+from sending.http.egress_proxy import EgressProxy, ProxyRefusedError, ProxyUnavailableError, ReceiverLateError
 from sending.http.pool import Connections, HandshakeCutError, NotConnectedError
 from sending.http.transport import GuardedTransport, TransportFactory, exchange_over
 
@@ -54,6 +54,7 @@ KINDS: dict[type[BaseException], FailureKind] = {
     NoAccessTokenError: FailureKind.oauth2_token,
     NotConnectedError: FailureKind.connect,
     TimeoutError: FailureKind.timeout,
+    ReceiverLateError: FailureKind.timeout,
     socket.gaierror: FailureKind.dns,
     ssl.SSLError: FailureKind.tls,
     HandshakeCutError: FailureKind.tls,

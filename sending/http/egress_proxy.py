@@ -43,6 +43,10 @@ class ProxyRefusedError(OSError):
     """The egress proxy refuses the receiver."""
 
 
+class ReceiverLateError(OSError):
+    """The egress proxy says that the receiver did not answer it in time."""
+
+
 @dataclass(frozen=True, slots=True)
 class EgressProxy:
     """HTTP proxy between the workers and the receivers. `resolves`: it is told the names of receivers, and finds and
@@ -141,5 +145,5 @@ def _refusal(status: int) -> OSError:
     if 300 <= status < 500:
         return ProxyRefusedError(f"the egress proxy refuses this receiver ({status})")
     if status == 504:
-        return OSError("the connection through the egress proxy timed out (504)")
+        return ReceiverLateError("the connection through the egress proxy timed out (504)")
     return OSError(f"no connection through the egress proxy ({status})")  # 500 from tinyproxy

@@ -22,7 +22,7 @@ from domain.urls.rules import NormalisedUrl, UrlRules
 from domain.wire.client_certificate import ClientCertificate
 from sending.http.address_guard import AddrInfoType, GuardedResolver, judge_address
 from sending.http.connection import ClosedBeforeAnswerError, Connection, Response
-from sending.http.egress_proxy import EgressProxy, ProxyRefusedError, ProxyUnavailableError
+from sending.http.egress_proxy import EgressProxy, ProxyRefusedError, ProxyUnavailableError, ReceiverLateError
 from sending.http.tls import PEER, client_context, read_authorities
 
 KEEP_ALIVE_SECONDS = 15.0
@@ -78,7 +78,10 @@ def _not_connected(addresses: Sequence[AddrInfoType], errors: Sequence[BaseExcep
         words = (os.strerror(number) if number else str(error)).lower()
         words = f"{words} by" if number == errno.ECONNREFUSED else f"{words}:"
         by_words.setdefault(words, []).append(str(address[4][0]))
-    combined = NotConnectedError("; ".join(f"{words} {' and '.join(ones)}" for words, ones in by_words.items()))
+    timed_out = all(isinstance(error, ReceiverLateError) for error in errors)
+    combined = (ReceiverLateError if timed_out else NotConnectedError)(
+        "; ".join(f"{words} {' and '.join(ones)}" for words, ones in by_words.items())
+    )
     combined.errno = numbers[0] if len(set(numbers)) == 1 else None
     return combined
 
@@ -116,8 +119,8 @@ class Connections:
         """Send `request`, head and body, to `url`'s host and fill `response`. If an idle connection turns out to be
         closed, at once and before a byte of a response, the request is sent again on a new one. Raises the errors of
         `Connection.exchange`; if no connection can be made, `AddressBlockedError`, `NameRefusedError`,
-        `NotConnectedError`, `HandshakeCutError`, `ProxyUnavailableError`, `ProxyRefusedError`, `socket.gaierror`,
-        `ssl.SSLError` or another OSError."""
+        `NotConnectedError`, `HandshakeCutError`, `ProxyUnavailableError`, `ProxyRefusedError`, `ReceiverLateError`,
+        `socket.gaierror`, `ssl.SSLError` or another OSError."""
         proxy = self._proxy if self._proxy is not None and self._proxy.serves(url.hostname) else None
         peer = (url.scheme, url.hostname, url.port, proxy, certificate)
         connection = self._idle_one(peer)

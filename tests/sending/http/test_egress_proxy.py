@@ -115,7 +115,11 @@ CONNECT, REFUSED, UNAVAILABLE = FailureKind.connect, FailureKind.proxy_refused, 
     [
         (b"HTTP/1.1 502 X\r\n\r\n", CONNECT, "no connection through the egress proxy (502): 127.0.0.1"),
         (b"HTTP/1.1 503 X\r\n\r\n", CONNECT, "no connection through the egress proxy (503): 127.0.0.1"),
-        (b"HTTP/1.1 504 X\r\n\r\n", CONNECT, "the connection through the egress proxy timed out (504): 127.0.0.1"),
+        (
+            b"HTTP/1.1 504 X\r\n\r\n",
+            FailureKind.timeout,
+            "the connection through the egress proxy timed out (504): 127.0.0.1",
+        ),
         (
             b"HTTP/1.1 403 X\r\nContent-Length: 4\r\n\r\nno\r\n",
             REFUSED,
