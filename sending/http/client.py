@@ -26,7 +26,7 @@ from sending.http.address_guard import AddressBlockedError, NameRefusedError
 from sending.http.connection import ClosedBeforeAnswerError, MalformedResponseError, Response
 from sending.http.egress_proxy import EgressProxy, ProxyRefusedError, ProxyUnavailableError, ReceiverLateError
 from sending.http.pool import Connections, HandshakeCutError, NotConnectedError
-from sending.http.transport import GuardedTransport, TransportFactory, exchange_over
+from sending.http.transport import GuardedTransport, TransportFactory, cause_of, exchange_over
 
 # Maximum length of a stored `Location`: a useful URL fits, and a receiver may send 8 KB.
 _LOCATION_BYTES = 500
@@ -286,6 +286,7 @@ class Sender(AbstractAsyncContextManager["Sender"]):
     ) -> tuple[FailureKind | None, str]:
         """Return the failure of an attempt that ended with `error`, and its detail. There is none if only another token
         failed: the receiver has answered, so its 401 stands."""
+        error = cause_of(error)
         late = isinstance(error, TimeoutError)
         client = request.oauth2 if request.token is None else None
         if late and client is not None:

@@ -1,5 +1,6 @@
 """The seam to httpx: our connections as a transport of httpx, and deliveries over somebody's own transport."""
 
+import asyncio
 from collections.abc import AsyncIterable, Callable
 from functools import lru_cache
 from typing import cast
@@ -10,7 +11,8 @@ from domain.delivery.verdict import CONTROL_HEADER
 from domain.urls.rules import NormalisedUrl, UrlRules, normalise_url
 from domain.wire.client_certificate import ClientCertificate
 from sending.http.connection import MalformedResponseError, Response
-from sending.http.pool import Connections
+from sending.http.egress_proxy import ProxyRefusedError, ProxyUnavailableError, ReceiverLateError
+from sending.http.pool import Connections, HandshakeCutError
 
 TransportFactory = Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport]
 """Gets our transport, and returns it in a wrapper, or another one."""
@@ -21,12 +23,26 @@ RESPONSE = "loyalty_webhooks.response"
 CERTIFICATE = "loyalty_webhooks.client_certificate"
 """Extension of a request: its `ClientCertificate`, if it has one. Another transport than ours does not know it."""
 
+_AS_HTTPX: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
+    (TimeoutError, httpx.ReadTimeout),
+    (ReceiverLateError, httpx.ConnectTimeout),
+    (MalformedResponseError, httpx.RemoteProtocolError),
+    (ProxyUnavailableError, httpx.ProxyError),
+    (ProxyRefusedError, httpx.ProxyError),
+    (HandshakeCutError, httpx.ConnectError),
+    (ConnectionError, httpx.ReadError),
+    (OSError, httpx.ConnectError),
+)
+"""Error of httpx for ours: the first that fits."""
+
 _SIZED = (b"content-length", b"transfer-encoding")
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
     """httpx transport over `Connections`: address guard, egress proxy, a response read whole and within bounds, its
-    body up to `body_limit`. Raises UrlRefused for a refused URL, else the errors of `Connections.exchange`."""
+    body up to `body_limit`. The connect and the read timeout of a request limit their sum, for the whole exchange.
+    Raises UrlRefused for a refused URL, else an `httpx.TransportError` with the error of `Connections.exchange` as its
+    cause."""
 
     def __init__(self, connections: Connections, rules: UrlRules, body_limit: int) -> None:
         self._connections = connections
@@ -45,7 +61,13 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         response: Response = request.extensions.get(RESPONSE) or Response(self._body_limit)
         response.clear()  # A wrapper may send a request twice.
         certificate: ClientCertificate | None = request.extensions.get(CERTIFICATE)
-        await self._connections.exchange(url, b"%b%b\r\n%b" % (opening.encode(), lines, body), response, certificate)
+        octets = b"%b%b\r\n%b" % (opening.encode(), lines, body)
+        try:
+            async with asyncio.timeout(_seconds(request)):
+                await self._connections.exchange(url, octets, response, certificate)
+        except (OSError, MalformedResponseError) as error:
+            kind = next(kind for ours, kind in _AS_HTTPX if isinstance(error, ours))
+            raise kind(str(error), request=request) from error
         # The body has been decoded from its chunks.
         headers = [field for field in response.headers if field[0].lower() != b"transfer-encoding"]
         return httpx.Response(response.status_code or 0, headers=headers, stream=httpx.ByteStream(bytes(response.body)))
@@ -53,6 +75,21 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close all connections."""
         await self._connections.aclose()
+
+
+def _seconds(request: httpx.Request) -> float | None:
+    """Return the timeout of a request; None without one."""
+    limits = request.extensions.get("timeout") or {}
+    connect, read = limits.get("connect"), limits.get("read")
+    return None if connect is None or read is None else connect + read
+
+
+def cause_of(error: Exception) -> Exception:
+    """Return the error behind one of httpx, which says more than its class; a TimeoutError says less."""
+    cause = error.__cause__ if isinstance(error, httpx.TransportError) else None
+    if isinstance(cause, OSError | MalformedResponseError) and not isinstance(cause, TimeoutError):
+        return cause
+    return error
 
 
 async def exchange_over(

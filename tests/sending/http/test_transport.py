@@ -1,5 +1,6 @@
 """The seam to httpx: our connections below httpx's client, and deliveries over somebody's own transport."""
 
+import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator
@@ -20,7 +21,7 @@ from sending.http.egress_proxy import EgressProxy
 from sending.http.pool import Connections
 from sending.http.transport import GuardedTransport
 from tests.domain.url_vectors import url_vectors
-from tests.receiver import Authority, Receiver, raw, response, status
+from tests.receiver import Authority, Receiver, close_before_answer, hang, raw, response, status
 from tests.sending.http.sending import LOCAL, STRICT, local_sender, request_to, send
 
 AUTHORITY = Authority()
@@ -53,6 +54,43 @@ async def test_a_client_of_httpx_works_over_our_connections(tls: bool) -> None:
     assert (second.method, len(second.body), second.header("Transfer-Encoding")) == ("PUT", 50_001, None)
     assert (third.method, third.header("Content-Length")) == ("GET", "0")
     assert receiver.connections == 1
+
+
+async def test_a_client_of_httpx_gets_its_errors_and_its_timeout() -> None:
+    transport = GuardedTransport(Connections(LOCAL), LOCAL, 1000)
+    async with Receiver() as receiver, httpx.AsyncClient(transport=transport, timeout=10) as client:
+        receiver.script(close_before_answer(), raw(b"SSH-2.0-OpenSSH_9.2\r\n", close=True), hang())
+        with pytest.raises(httpx.ReadError, match="closed before an answer"):
+            await client.get(receiver.url())
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get(receiver.url())
+        with pytest.raises(httpx.ReadTimeout):
+            await asyncio.wait_for(client.get(receiver.url(), timeout=0.1), 10)
+        with pytest.raises(httpx.ConnectError, match=r"connection refused by 127\.0\.0\.1") as refused:
+            await client.get("http://127.0.0.1:1/")
+    assert refused.value.request.url == "http://127.0.0.1:1/"
+
+
+async def test_a_failure_below_a_wrapper_has_the_kind_and_the_words_of_one_without_it() -> None:
+    caught: list[httpx.TransportError] = []
+
+    class Counting(httpx.AsyncBaseTransport):
+        def __init__(self, below: httpx.AsyncBaseTransport) -> None:
+            self._below = below
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            try:
+                return await self._below.handle_async_request(request)
+            except httpx.TransportError as error:
+                caught.append(error)
+                raise
+
+    async with Receiver() as receiver:
+        receiver.otherwise = close_before_answer()
+        for url in (receiver.url(), "http://127.0.0.1:1/", "http://name.invalid/"):
+            wrapped, direct = await send(url, transport=Counting), await send(url)
+            assert (wrapped.failure, wrapped.detail) == (direct.failure, direct.detail)
+    assert len(caught) == 3
 
 
 def test_httpx_changes_no_url_that_we_send_to() -> None:
