@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from temporalio.client import WorkflowFailureError
@@ -49,6 +50,14 @@ ANSWER_SECONDS = TEST_SECONDS + 2.0
 """Maximum wait for the end of a draft test. Temporal reports a timeout shortly after it has passed."""
 
 
+class CheckedDraft(NamedTuple):
+    """Test of a valid draft, the webhook being edited, and the facts of the audit entry."""
+
+    test: DraftTest
+    saved_id: UUID | None
+    changes: dict[str, str]
+
+
 class DraftTests(StoreActions):
     """Tests of one caller in one store."""
 
@@ -80,26 +89,31 @@ class DraftTests(StoreActions):
             async with asyncio.timeout(seconds):
                 await self.resources.starts.test_ended(_saved(subscription, message_id))
 
-    async def send_draft(
+    async def check_draft(
         self, body: SubscriptionCreate, saved: SubscriptionRow | None = None, prepared: Prepared = NOTHING_PREPARED
-    ) -> DraftTest:
-        """Send a test of a draft and return the request and its response.
+    ) -> CheckedDraft:
+        """Return the test of a draft, which is not sent yet. Raises ValidationFailed.
 
         `saved` is the webhook being edited: its header values replace the masks, and its key signs. A new webhook takes
-        them from `prepared`. Raises ValidationFailed, TooManyTests, Unavailable.
+        them from `prepared`.
         """
         editor = Editor(self.resources, self.store_code, self.actor)
         checked = await editor.check(body, body.event_name)
-        draft = await self._draft(body, checked, saved, prepared)
+        test = await self._draft(body, checked, saved, prepared)
+        changes = {"event_name": test.event_name, "url": test.url}
+        if isinstance(body.authentication, OAuth2Authentication):
+            changes["token_url"] = body.authentication.token_url
+        if prepared.source is not None:
+            changes["copy_of"] = str(prepared.source.id)
+        return CheckedDraft(test, saved.id if saved else None, changes)
+
+    async def send_draft(self, checked: CheckedDraft) -> DraftTest:
+        """Send the test and return the request and its response. Raises TooManyTests, Unavailable."""
+        draft, saved_id, changes = checked
         async with self.resources.database.transaction() as connection:
             if wait := await open_draft_test(connection, draft):
                 raise TooManyTests(DRAFT_TESTS_A_MINUTE, wait)
-            object_type, object_id = ("subscription", saved.id) if saved else ("draft_test", draft.id)
-            changes = {"event_name": draft.event_name, "url": draft.url}
-            if isinstance(body.authentication, OAuth2Authentication):
-                changes["token_url"] = body.authentication.token_url
-            if prepared.source is not None:
-                changes["copy_of"] = str(prepared.source.id)
+            object_type, object_id = ("subscription", saved_id) if saved_id else ("draft_test", draft.id)
             await self.record(connection, "draft-test", object_type, object_id, changes)
         try:
             await self._sent(DraftTestRef(str(draft.id)), draft.url)

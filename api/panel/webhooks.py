@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from api.actions.draft_tests import DraftTests
+from api.actions.draft_tests import CheckedDraft, DraftTests
 from api.actions.service import OperatorActions, StatusAction
 from api.body import validate
 from api.errors import (
@@ -262,8 +262,10 @@ async def draft_tested(page: Page) -> Response:
     saved_id = page.form.text("webhookSubscriptionId")
     stored = await page.found(find_subscription, parse_id(saved_id)) if saved_id else None
     try:
-        bodies, prepared = sent.created(), await _prepared(page)
-        tests = await asyncio.gather(*(_draft_tested(page, body, stored, prepared) for body in bodies))
+        bodies, prepared, testing = sent.created(), await _prepared(page), page.actions(DraftTests)
+        # Every event is checked before the first test is sent, so that a refused form has sent nothing.
+        drafts = await asyncio.gather(*(testing.check_draft(body, stored, prepared) for body in bodies))
+        tests = await asyncio.gather(*(_draft_tested(testing, draft) for draft in drafts))
         if all(refusals := [one.refused for one in tests]) and refusals[0]:
             raise refusals[0]
     except (ValidationFailed, TooManyTests, Unavailable) as error:
@@ -272,14 +274,12 @@ async def draft_tested(page: Page) -> Response:
     return page.render("webhooks/draft_test.html", method="POST", url=bodies[0].url, tests=tests)
 
 
-async def _draft_tested(
-    page: Page, body: SubscriptionCreate, stored: SubscriptionRow | None, prepared: Prepared
-) -> TestOfDraft:
+async def _draft_tested(testing: DraftTests, draft: CheckedDraft) -> TestOfDraft:
     try:
-        result = await page.actions(DraftTests).send_draft(body, stored, prepared)
+        result = await testing.send_draft(draft)
     except (TooManyTests, Unavailable) as refusal:
-        return TestOfDraft(body.event_name, refused=refusal)
-    return TestOfDraft(body.event_name, result, failure_explanation(result.failure))
+        return TestOfDraft(draft.test.event_name, refused=refusal)
+    return TestOfDraft(draft.test.event_name, result, failure_explanation(result.failure))
 
 
 @pages.post("/{storeCode}/webhooks/chosen", Scope.SUBSCRIPTION_WRITE)

@@ -31,3 +31,18 @@ async def test_each_event_of_the_form_is_tested_and_has_its_result(
     assert sent == {name for name, result in results if result != "Not sent"}
     refused = await editor.post(f"/admin/{acting.api.store}/webhooks/draft-test", {**fields, "eventName": events[0]})
     assert "tests a minute" in refused.json()["errors"][""]
+
+
+async def test_a_form_with_an_event_that_is_refused_sends_no_test(
+    acting: ActionStarts, editor: Visitor, receiver: Receiver
+) -> None:
+    await editor.get(f"/admin/{acting.api.store}/webhooks/new")
+    with_form = next(name for name, event_type in CATALOGUE.items() if event_type.legacy)
+    without = next(name for name, event_type in CATALOGUE.items() if not event_type.legacy)
+    fields = {"url": receiver.url("/hook"), "eventName": [with_form, without], "legacy": "true"}
+    answer = await editor.post(f"/admin/{acting.api.store}/webhooks/draft-test", fields)
+    assert set(answer.json()["errors"]) == {"legacy"}
+    assert receiver.requests == []
+    allowed = {**fields, "eventName": with_form}  # a test would have come before the answer to this one
+    assert "Delivered" in (await editor.post(f"/admin/{acting.api.store}/webhooks/draft-test", allowed)).text
+    assert len(receiver.requests) == 1
