@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL, make_url
 
 from commands.configuration import Installation, with_installation
 from commands.database.connection import in_database, operator
-from commands.terminal import EXIT_USAGE, failed, say, show_table
+from commands.terminal import EXIT_USAGE, failed, json_wanted, say, show_json, show_table
 from domain.delivery.timeouts import LONGEST_REQUEST_SECONDS
 from storage.access.audit import record
 from storage.access.stores import store_exists
@@ -72,23 +72,33 @@ def erase(
     events of the customer. It may be stopped and run again. Prints a summary; the report, with --report or --json,
     lists the ids of the events. docs/retention.md lists the data that remain.
 
-    Exit code 0: no data of the customer remain here. 1: some remain; run it again.
+    Exit code 0: no data of the customer remain here, or --dry-run has counted them. 1: some remain; run it again.
     """
     if not (dry_run or yes):
         url = make_url(installation.settings.sqlalchemy_url)
         database = URL.create("postgresql", host=url.host, port=url.port, database=url.database)  # without credentials
         where = installation.data.root if installation.data else database
         typer.confirm(f"Erase all data of customer {customer} in store {store} of {where}?", abort=True, err=True)
-    found = in_database(installation, lambda database: _work(database, store, customer, dry_run=dry_run))
     if report is not None:
-        report.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        try:
+            report.open("a").close()  # before the work, because no second run can report what this one erases
+        except OSError as error:
+            raise failed(f"{report} cannot be written: {error.strerror}. Nothing was done.", EXIT_USAGE) from None
+    found = in_database(installation, lambda database: _work(database, store, customer, dry_run=dry_run))
     titles = ("events", "expiry rows", "responses", "deliveries cancelled", "left")
     counts = [found[name] for name in ("events", "expiryRows", "attemptsCleared", "deliveriesCancelled", "left")]
     counts[1] = sum(found["expiryRows"].values())
     show_table(titles, counts, facts=found)
     for url, number in found["sentTo"].items():
         say(f"Kept by {url}: {number:,} deliveries.")
-    if not dry_run and found["left"]:
+    if report is not None:
+        try:
+            report.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            if not json_wanted():
+                show_json(found)
+            raise failed(f"{report} could not be written: {error.strerror}. Keep the report above.") from None
+    if found["left"]:
         raise failed(f"{found['left']} events, responses or rows of the customer remain or are new; run it again.")
 
 
@@ -124,7 +134,7 @@ async def _work(database: Database, store: str, customer: UUID, *, dry_run: bool
         "attemptsCleared": erased.attempts_cleared,
         "expiryRows": dict(erased.expiry_rows),
         "sentTo": dict(erased.sent_to.most_common()),
-        "left": late + new,
+        "left": None if dry_run else late + new,
         "notErasedHere": list(NOT_ERASED),
     }
 

@@ -128,7 +128,7 @@ async def test_a_dry_run_counts_and_erases_nothing(erasing: Erasing, ground: Gro
     await delivered(ground, event, "held")
     report = await erasing.report("--dry-run")
     assert (report["events"], report["dryRun"], report["eventIds"]) == (1, True, [str(event)])
-    assert (report["deliveriesCancelled"], report["attemptsCleared"]) == (1, 1)
+    assert (report["deliveriesCancelled"], report["attemptsCleared"], report["left"]) == (1, 1, None)
     assert await ground.statuses() == {"held": 1}
     assert await ground.scalar("SELECT count(*) FROM event_body") == 1
     assert await ground.scalar("SELECT count(*) FROM event WHERE erased_at IS NOT NULL") == 0
@@ -143,6 +143,27 @@ async def test_it_may_be_run_again_and_its_report_goes_to_a_file(
     assert json.loads((tmp_path / "proof.json").read_text())["events"] == 500
     again = await erasing.report()
     assert (again["events"], again["left"]) == (0, 0)
+
+
+async def test_a_report_that_cannot_be_written_is_refused_before_anything_is_erased(
+    erasing: Erasing, ground: Ground
+) -> None:
+    await ground.emit("CustomerUpdated", about(CUSTOMER))
+    ended = await erasing.run("--yes", "--report", "nowhere/proof.json")
+    assert ended.code == 2
+    assert "nowhere/proof.json cannot be written: No such file or directory. Nothing was done." in ended.errors
+    assert await ground.scalar("SELECT count(*) FROM event_body") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has the device of a full disk")
+async def test_a_report_that_a_full_disk_refuses_is_printed(erasing: Erasing, ground: Ground) -> None:
+    [event] = await ground.emit("CustomerUpdated", about(CUSTOMER))
+    ended = await erasing.run("--yes", "--report", "/dev/full")
+    assert ended.code == 1
+    assert "/dev/full could not be written: No space left on device" in ended.errors
+    summary, _, printed = ended.output.partition("{")
+    assert summary.startswith("events")
+    assert json.loads("{" + printed)["eventIds"] == [str(event)]
 
 
 async def test_the_next_run_clears_responses_that_came_after_the_end_of_an_earlier_one(
