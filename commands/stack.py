@@ -110,7 +110,7 @@ def _show(health: InstallationHealth) -> None:
     for component in health.components:
         if component.reason:
             console.print(Text(f"{TITLES[component.name]}: {printable(component.reason)}", "red"), soft_wrap=True)
-    if health.workers:
+    if health.workers is not None:
         console.print(f"Live workers: {len(health.workers)}.", *(f"{one.host} {one.pid}" for one in health.workers))
     console.print(_backlog_line(health.backlog))
 

@@ -105,12 +105,19 @@ async def stack_health(data: DataDirectory, stack: Stack) -> InstallationHealth:
 async def ask(
     api: str, worker: str | None, database: str, temporal: Callable[[], Awaitable[Client]]
 ) -> InstallationHealth:
-    """Check all components concurrently. `api` and `worker` are root URLs, the worker's None if its port is unknown;
-    `database` is a postgresql:// address."""
-    (of_database, waiting, workers), *others = await asyncio.gather(
-        _ask_database(database), _ask_temporal(temporal), _ask_process("api", api), _ask_process("worker", worker)
-    )
+    """Check all components concurrently. `api` and `worker` are root URLs; with None, the worker is ready if the
+    database lists a live one. `database` is a postgresql:// address."""
+    asked = [_ask_temporal(temporal), _ask_process("api", api), *([_ask_process("worker", worker)] if worker else ())]
+    (of_database, waiting, workers), *others = await asyncio.gather(_ask_database(database), *asked)
+    if worker is None:
+        others.append(ComponentHealth("worker", bool(workers), "?", _why_no_worker(workers)))
     return InstallationHealth((of_database, *others), waiting, workers)
+
+
+def _why_no_worker(workers: Sequence[WorkerProcess] | None) -> str | None:
+    if workers is None:
+        return "unknown: PostgreSQL, which lists live workers, cannot be asked, and WORKER_HEALTH_PORT is not set"
+    return None if workers else "PostgreSQL lists no live worker, and WORKER_HEALTH_PORT is not set"
 
 
 async def _ask_database(address: str) -> tuple[ComponentHealth, EventBacklog | None, Sequence[WorkerProcess] | None]:
@@ -139,9 +146,7 @@ async def _ask_temporal(connect: Callable[[], Awaitable[Client]]) -> ComponentHe
     return ComponentHealth("temporal", serving, address, None if serving else "does not serve requests")
 
 
-async def _ask_process(name: str, root: str | None) -> ComponentHealth:
-    if root is None:
-        return ComponentHealth(name, False, "?", "its port is unknown: WORKER_HEALTH_PORT is not set")
+async def _ask_process(name: str, root: str) -> ComponentHealth:
     shown = root.partition("://")[2]
     answer = await fetch(f"{root}/readyz", ASK_SECONDS)
     if answer is None:

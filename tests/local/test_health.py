@@ -3,8 +3,10 @@
 import json
 from uuid import uuid4
 
+import pytest
 from temporalio.client import Client
 
+from commands.stack import _show
 from local.health import ask
 from local.ports import HOST, hold_free
 from storage.operations.workers import touch
@@ -52,4 +54,20 @@ async def test_every_live_worker_is_listed(ground: Ground, cleared_url: str) -> 
         address = cleared_url.replace("+asyncpg", "")
         health = await ask(root, None, address, lambda: Client.connect(root.removeprefix("http://"), lazy=True))
     assert {worker.id for worker in health.workers or ()} == set(alive)
+    assert {one.name for one in health.components if one.ready} == {"postgres", "worker"}, "one lives, its port unknown"
     assert [set(worker) for worker in health.facts()["workers"]] == [{"host", "pid", "started_at"}] * 2
+
+
+async def test_without_a_live_worker_the_worker_is_not_ready(
+    ground: Ground, cleared_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await ground.execute("DELETE FROM worker")
+    with hold_free() as nobody:
+        root = f"http://{HOST}:{nobody.getsockname()[1]}"
+        address = cleared_url.replace("+asyncpg", "")
+        health = await ask(root, None, address, lambda: Client.connect(root.removeprefix("http://"), lazy=True))
+    assert [one.name for one in health.components if one.ready] == ["postgres"]
+    _show(health)
+    shown = capsys.readouterr().out
+    assert "Worker: PostgreSQL lists no live worker" in shown
+    assert "Live workers: 0." in shown
