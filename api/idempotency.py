@@ -57,12 +57,12 @@ async def created_before(
 ) -> UUID | None:
     """Claim the key for `object_id` and return None, or return the object that an earlier call with the key created.
 
-    Bodies are compared with their defaults, which some clients write and others omit. Raises Conflict if the earlier
-    call had other bodies.
+    A default that is spelt out equals one that is omitted; the fields of a later version, which have defaults, do not
+    change the comparison either. Raises Conflict if the earlier call had other bodies.
     """
     if key is None:
         return None
-    given = [body.model_dump(mode="json", by_alias=True) for body in bodies]
+    given = [body.model_dump(mode="json", by_alias=True, exclude_defaults=True) for body in bodies]
     digest = sha256(b"".join(orjson.dumps(body, option=orjson.OPT_SORT_KEYS) for body in given)).digest()
     earlier = await claim_key(connection, store_code, actor, key, digest, object_id)
     if earlier is None:

@@ -4,11 +4,15 @@ import asyncio
 import base64
 from datetime import timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from httpx import Response
 from pydantic import SecretStr
 
+from api.errors import Conflict
+from api.idempotency import created_before
+from api.subscriptions.models import SubscriptionCreate
 from domain.access import Scope
 from tests.api.installation import RECEIVER, Shop, header, installation, paths
 
@@ -368,6 +372,24 @@ async def test_an_idempotency_key_compares_what_a_body_means(shop: Shop) -> None
     assert len({answer.text for answer in answers}) == 1
     assert [(await created(subscription)).status_code for subscription in others] == [409] * len(others)
     assert (await shop.list())["total"]["all"] == 1
+
+
+async def test_a_repeat_after_an_upgrade_that_adds_a_field_is_no_conflict(shop: Shop) -> None:
+    class OfLaterVersion(SubscriptionCreate):
+        added: int = 7
+
+    async def claimed(model: type[SubscriptionCreate], object_id: UUID, **more: int) -> UUID | None:
+        body = model.model_validate({"eventName": "CustomerRegistered", "url": RECEIVER, "maxConcurrency": 50, **more})
+        async with shop.installation.database.transaction() as connection:
+            claim = {"store_code": shop.store, "actor": "access_key:1", "key": "k"}
+            return await created_before(connection, **claim, bodies=[body], object_id=object_id)
+
+    first = uuid4()
+    assert await claimed(SubscriptionCreate, first) is None
+    assert await claimed(OfLaterVersion, uuid4()) == first
+    assert await claimed(OfLaterVersion, uuid4(), added=7) == first
+    with pytest.raises(Conflict):
+        await claimed(OfLaterVersion, uuid4(), added=8)
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "k k", "k\tk"])
