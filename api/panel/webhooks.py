@@ -395,7 +395,7 @@ async def rotated(page: Page) -> Response:
     row = await found(page)
     async with page.resources.database.transaction() as connection:
         await page.take_once(connection)
-        secret, others = await page.actions(Editor).rotate_shared(connection, row)
+        secret, _, others = await page.actions(Editor).rotate(connection, row)
     text = t("webhooks.rotated", name=_label(row))
     if others:
         text += " " + t("webhooks.rotated_too", names=", ".join(map(_label, others)))

@@ -295,3 +295,4 @@ class KeyRotated(Output):
 
     hmac_secret: str
     signature_version: int
+    shared_with: list[UUID] = Field(description="The other webhooks that had the same key and now have the new one.")

@@ -111,6 +111,9 @@ async def delete_subscription(editor: Editing, subscription: WritableSubscriptio
 
 @router.post("/{webhookSubscriptionId}/rotate-hmac-secret", summary="Rotate the signing key", responses={409: {}})
 async def rotate_hmac_secret(editor: Editing, subscription: WritableSubscription) -> KeyRotated:
-    """Create a new key and return it. For 24 hours, `webhook-signature` also has a signature of the old key."""
-    secret, version = await editor.resources.database.run(editor.rotate, subscription.id)
-    return KeyRotated(hmac_secret=secret, signature_version=version)
+    """Create a new key and return it. For 24 hours, `webhook-signature` also has a signature of the old key.
+
+    Webhooks that were added together for one URL share a key: all that still have it get the new one.
+    """
+    secret, version, others = await editor.resources.database.run(editor.rotate, subscription)
+    return KeyRotated(hmac_secret=secret, signature_version=version, shared_with=[one.id for one in others])

@@ -231,28 +231,22 @@ class Editor(StoreActions):
         await self.wake_drain(row.id, row.event_name, row.url)
 
     async def rotate(
-        self, connection: AsyncConnection, subscription_id: UUID, secret: str | None = None
-    ) -> tuple[str, int]:
-        """Return the key, `secret` or a new one, and its version. Raises NotFound, and Conflict if signing is off."""
-        row = await self._locked(connection, subscription_id)
-        if not row.hmac_enabled:
-            raise Conflict("Signing is off, so there is no key to rotate; switch it on with hmacEnabled first.")
-        secret, version = await rotate_key(connection, subscription_id, self.resources.sealer, secret)
-        versions = {"signature_version": {"before": row.signature_version, "after": version}}
-        await self.record(connection, "rotate_hmac_secret", SUBSCRIPTION, subscription_id, versions)
-        return secret, version
-
-    async def rotate_shared(
-        self, connection: AsyncConnection, row: SubscriptionRow
-    ) -> tuple[str, list[SubscriptionRow]]:
-        """Return a new key of the subscription and of the others that had the same one, which are returned too.
+        self, connection: AsyncConnection, subscription: SubscriptionRow
+    ) -> tuple[str, int, list[SubscriptionRow]]:
+        """Return a new key of the subscription, its version, and the others that had the same key and get the new one.
 
         Their receiver has one key for its URL. Raises NotFound, and Conflict if signing is off.
         """
-        others, secret = await sharing_key(connection, row, self.resources.sealer), new_secret()
-        for one in sorted([row.id, *(other.id for other in others)]):  # the order in which every rotation locks them
-            await self.rotate(connection, one, secret)
-        return secret, others
+        sealer, secret = self.resources.sealer, new_secret()
+        others = await sharing_key(connection, subscription, sealer, lock=True)
+        row = await self._locked(connection, subscription.id)
+        if not row.hmac_enabled:
+            raise Conflict("Signing is off, so there is no key to rotate; switch it on with hmacEnabled first.")
+        for one in (*others, row):
+            _, version = await rotate_key(connection, one.id, sealer, secret)
+            versions = {"signature_version": {"before": one.signature_version, "after": version}}
+            await self.record(connection, "rotate_hmac_secret", SUBSCRIPTION, one.id, versions)
+        return secret, version, others
 
     async def reveal_key(self, connection: AsyncConnection, row: SubscriptionRow) -> str:
         """Return the signing key of a subscription. The calling code has checked the person's password.

@@ -266,8 +266,13 @@ async def rotate_key(
     return await _store_key(connection, subscription_id, sealer, values, secret or new_secret())
 
 
-async def sharing_key(connection: AsyncConnection, row: SubscriptionRow, sealer: Sealer) -> list[SubscriptionRow]:
-    """Return the other subscriptions of the store to the same URL that sign with the same key."""
+async def sharing_key(
+    connection: AsyncConnection, row: SubscriptionRow, sealer: Sealer, *, lock: bool = False
+) -> list[SubscriptionRow]:
+    """Return the other subscriptions of the store to the same URL that sign with the same key.
+
+    `lock`: lock all subscriptions to the URL by their ids before their keys are compared.
+    """
 
     def opened(sealed: bytes | None) -> str | None:
         try:
@@ -275,12 +280,12 @@ async def sharing_key(connection: AsyncConnection, row: SubscriptionRow, sealer:
         except SealBrokenError:  # a rotation is the remedy, so it must not fail for this
             return None
 
-    key = opened(row.sealed_secret)
-    if key is None:
-        return []
-    others = _SUBSCRIPTIONS.where(_in_store(row.store_code), _C.url == row.url, _C.id != row.id)
-    found = all_as(SubscriptionRow, await connection.execute(others.order_by(_C.event_name, _C.id)))
-    return [other for other in found if opened(other.sealed_secret) == key]
+    at_url = _SUBSCRIPTIONS.where(_in_store(row.store_code), _C.url == row.url).order_by(_C.id)
+    query = at_url.with_for_update(key_share=True) if lock else at_url
+    keys = [(one, opened(one.sealed_secret)) for one in all_as(SubscriptionRow, await connection.execute(query))]
+    own = next((key for one, key in keys if one.id == row.id), None)
+    others = [one for one, key in keys if key is not None and key == own and one.id != row.id]
+    return sorted(others, key=lambda one: (one.event_name, one.id))
 
 
 async def switch_signing_off(connection: AsyncConnection, subscription_id: UUID) -> None:

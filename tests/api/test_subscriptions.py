@@ -258,8 +258,8 @@ async def test_rotation_gives_a_new_key_and_keeps_the_one_before_for_24_hours(sh
     first, subscription_id = response.json()["hmacSecret"], response.json()["webhookSubscriptionId"]
     rotated = await shop.client.post(shop.path(subscription_id, "rotate-hmac-secret"))
     assert rotated.status_code == 200
-    assert set(rotated.json()) == {"hmacSecret", "signatureVersion"}
-    assert rotated.json()["signatureVersion"] == 2
+    assert set(rotated.json()) == {"hmacSecret", "signatureVersion", "sharedWith"}
+    assert (rotated.json()["signatureVersion"], rotated.json()["sharedWith"]) == (2, [])
     assert rotated.json()["hmacSecret"] != first
     row = await shop.row(subscription_id)
     sealer = shop.installation.app.state.resources.sealer
