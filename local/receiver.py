@@ -169,6 +169,7 @@ class Receiver:
     def _receive(self, scope: Scope, body: bytes) -> ReceivedRequest:
         counts = self.counts
         counts.requests += 1
+        failing = counts.requests <= self._answering.fail_first
         headers = httpx.Headers(scope["headers"])
         form, event_name, body_id = _described(body)
         message_id = body_id or headers.get("webhook-id")
@@ -183,13 +184,13 @@ class Receiver:
             event_name=event_name,
             message_id=message_id,
             duplicate=message_id is not None and message_id in self._succeeded_ids,
-            status=FAILING_STATUS if counts.requests <= self._answering.fail_first else self._answering.status,
+            status=FAILING_STATUS if failing else self._answering.status,
         )
         if self._keys:
             verification = verify(received, self._keys, time.time())
             wrong = any(check.problems for check in verification)
             counts.unverified += wrong
-            status = UNVERIFIED_STATUS if wrong and received.status != FAILING_STATUS else received.status
+            status = UNVERIFIED_STATUS if wrong and not failing else received.status
             received = replace(received, verification=verification, status=status)
         counts.duplicates += received.duplicate
         counts.without_id += message_id is None

@@ -217,6 +217,13 @@ async def test_the_first_requests_fail_and_their_repeats_are_no_duplicates(liste
     assert listening.receiver.counts.succeeded == 1
 
 
+@pytest.mark.parametrize("answering", [Answering(status=503, fail_first=1)])
+async def test_a_wrong_signature_is_told_apart_from_an_answer_that_fails_by_wish(listening: Listening) -> None:
+    signed = Signed(listening.host)
+    assert [await listening.send(b"{}") for _ in range(2)] == [503, 401]
+    assert await listening.send(signed.body, headers=signed.headers) == 503
+
+
 @pytest.mark.parametrize("answering", [Answering(delay_seconds=60)])
 async def test_stopping_does_not_wait_for_a_slow_answer(listening: Listening) -> None:
     under_way = asyncio.create_task(listening.send(b"{}"))
