@@ -17,7 +17,7 @@ from commands.emit import known_event
 from commands.target import Target, with_target
 from commands.terminal import json_wanted, show_json
 from domain.delivery.failure_kinds import failure_in_words
-from domain.delivery.lifecycle import ENDED_UNSENT, OPEN, STATUS_WORDS, DeliveryStatus
+from domain.delivery.lifecycle import ENDED_UNSENT, OPEN, STATUS_WORDS, DeliveryStatus, Reason
 from domain.wire.excerpts import printable
 
 POLL_SECONDS = 1.0
@@ -35,6 +35,8 @@ OVERLAP = timedelta(seconds=2)
 Page: TypeAlias = Callable[..., dict[str, Any]]
 START = datetime(1970, 1, 1, tzinfo=UTC)
 STYLES = {DeliveryStatus.DELIVERED: "green", DeliveryStatus.EXHAUSTED: "bold red"}
+REASON_WORDS = {Reason.LIMITED: "rate, concurrency or order limit"}
+"""Reasons whose names are not the words that are shown."""
 
 
 def _status(text: str) -> DeliveryStatus:
@@ -152,6 +154,10 @@ def _show(delivery: dict[str, Any]) -> None:
     ended, due = (delivery[name] and datetime.fromisoformat(delivery[name]) for name in ("endedAt", "nextAttemptAt"))
     words = Text(f"{(ended or datetime.now(UTC)).astimezone():%H:%M:%S}  ")
     status = STATUS_WORDS.get(delivery["status"], printable(delivery["status"]))
+    if reason := delivery.get("reason"):  # an older API lists none
+        status += (
+            f": {REASON_WORDS.get(reason) or printable(reason.replace('_', ' ').replace('subscription', 'webhook'))}"
+        )
     words.append(f"{status:<9}", STYLES.get(delivery["status"], "yellow"))
     code, failure, number = (delivery[name] for name in ("lastStatusCode", "lastFailure", "attempts"))
     said = f"failed ({failure_in_words(failure, code)})" if failure else code and f"answered {code}"

@@ -31,6 +31,7 @@ class DeliveryOut(Output):
     next_attempt_at: datetime | None
     created_at: datetime
     ended_at: datetime | None
+    reason: str | None = Field(description="Why it is held, exhausted or cancelled.")
 
 
 class DeliveryPage(Output):
@@ -57,7 +58,6 @@ class AttemptOut(Output):
 class DeliveryDetails(DeliveryOut):
     """A delivery with all its details. `body` is the body of the last attempt, with masked secrets."""
 
-    reason: str | None
     attempt_list: list[AttemptOut]
     body: str | None
     body_note: str | None

@@ -138,3 +138,11 @@ def test_a_line_has_words_and_the_codes_beside_them(capsys: pytest.CaptureFixtur
     line = capsys.readouterr().out
     assert "gave up    failed (503 server error, http_5xx)  attempt 10  CustomerUpdated" in line
     assert names["messageId"] in line
+    waiting = {"lastStatusCode": None, "lastFailure": None, "attempts": 0, "endedAt": None, "nextAttemptAt": None}
+    for status, reason, shown in (
+        ("held", "limited", "held: rate, concurrency or order limit  CustomerUpdated"),
+        ("held", "subscription_paused", "held: webhook paused  CustomerUpdated"),
+        ("cancelled", "of_later_version", "cancelled: of later version  CustomerUpdated"),
+    ):
+        _show({**names, **waiting, "status": status, "reason": reason})
+        assert shown in capsys.readouterr().out
