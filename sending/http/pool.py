@@ -13,7 +13,7 @@ from asyncio.staggered import staggered_race
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from ipaddress import ip_address
 from traceback import clear_frames
 from typing import TypeVar, cast
@@ -23,7 +23,7 @@ from domain.wire.client_certificate import ClientCertificate
 from sending.http.address_guard import AddrInfoType, GuardedResolver, judge_address
 from sending.http.connection import ClosedBeforeAnswerError, Connection, Response
 from sending.http.egress_proxy import EgressProxy, ProxyRefusedError, ProxyUnavailableError, ReceiverLateError
-from sending.http.tls import PEER, client_context, read_authorities
+from sending.http.tls import CLIENT_CERTIFICATE, PEER, ClientCertificates, client_context, read_authorities
 
 KEEP_ALIVE_SECONDS = 15.0
 """Maximum idle time of a connection whose receiver announces none. A request that meets its close is sent again."""
@@ -48,8 +48,6 @@ SENT_AGAIN_SECONDS = 1.0
 later may have worked on the request."""
 
 SENT_AGAIN = "sent again, because an idle connection was closed without a response"
-CONTEXTS_MAX = 64
-"""Maximum number of client certificates with a TLS context in memory, each of which has the trusted authorities."""
 
 _Peer = tuple[str, str, int, EgressProxy | None, ClientCertificate | None]
 """Whose connections and TLS sessions may be used for a request: scheme, host, port, proxy, client certificate."""
@@ -101,8 +99,8 @@ class Connections:
         self._resolver = GuardedResolver(rules)
         self._rules = rules
         authorities = read_authorities(ca_bundle)
-        self._tls = lru_cache(CONTEXTS_MAX)(partial(client_context, authorities, client_cert))
-        self._tls(None)  # raises for a file that is missing
+        self._tls = client_context(authorities, client_cert)
+        self._client_certificates = ClientCertificates(authorities)
         self._proxy = proxy
         self._proxy_tls = client_context(authorities, None) if proxy is not None and proxy.secure else None
         self._idle: dict[_Peer, dict[Connection, None]] = {}
@@ -223,9 +221,9 @@ class Connections:
         """Return the connection over a connected socket or a tunnel, after the handshake for https."""
         tls = name = goodbye = None
         if url.scheme == "https":
-            tls = self._tls(None) if peer[-1] is None else await asyncio.to_thread(self._tls, peer[-1])
+            tls = self._tls if peer[-1] is None else self._client_certificates.of(peer[-1])
             name, goodbye = url.hostname.rstrip("."), _TLS_GOODBYE_SECONDS
-        connection, making = Connection(self._loop), PEER.set(peer)
+        connection, making, presented = Connection(self._loop), PEER.set(peer), CLIENT_CERTIFICATE.set(peer[-1])
         try:
             if isinstance(stream, socket.socket):
                 await self._loop.create_connection(
@@ -248,6 +246,7 @@ class Connections:
             raise
         finally:
             PEER.reset(making)
+            CLIENT_CERTIFICATE.reset(presented)
         if self._closed:
             connection.transport.abort()
             raise RuntimeError("the sender is closed")

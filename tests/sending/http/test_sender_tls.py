@@ -1,6 +1,8 @@
 """TLS: whom the sender trusts, who it is, what it says when the handshake fails, and sessions that are resumed."""
 
 import asyncio
+import gc
+import itertools
 import re
 import ssl
 import warnings
@@ -14,7 +16,7 @@ import trustme
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.wire.client_certificate import ClientCertificate
-from sending.http.tls import CertificateFileError, client_context, read_authorities
+from sending.http.tls import CertificateFileError, ResumingContext, client_context, read_authorities
 from tests.receiver import Authority, Exchange, Receiver, client_of, raw, response, status
 from tests.sending.http.sending import local_sender, request_to, send
 
@@ -212,6 +214,39 @@ async def test_two_client_certificates_share_neither_connections_nor_sessions(
         assert receiver.connections == (6 if close else 3)
     names = ["one.example.com", "other.example.com", "us.example.com"]
     assert seen == [(name, again and close) for again in (False, True) for name in names]
+
+
+def contexts() -> int:
+    gc.collect()
+    return sum(isinstance(one, ResumingContext) for one in gc.get_objects())
+
+
+async def test_each_of_many_client_certificates_is_presented_and_none_has_a_context_of_its_own(
+    authority: Authority,
+) -> None:
+    names = [f"client-{number}.example.com" for number in range(70)]
+    types = (trustme.KeyType.ECDSA,) * 20 + (trustme.KeyType.RSA,)  # an RSA key takes long to make
+    certificates = [
+        ClientCertificate(*authority.client_pems(name, key_type=key_type))
+        for name, key_type in zip(names, itertools.cycle(types), strict=False)
+    ]
+    before = contexts()
+    async with (
+        Receiver(tls=authority.server_context("localhost", require_client=True)) as receiver,
+        local_sender(ca_bundle=authority.ca_bundle) as sender,
+    ):
+
+        async def echo(exchange: Exchange) -> None:
+            await raw(response(200, client_of(exchange).encode()), close=True)(exchange)
+
+        receiver.otherwise = echo
+        url = receiver.url(host="localhost")
+        for _ in range(2):  # the second time with the sessions of the first
+            results = await asyncio.gather(
+                *(sender.send(request_to(url, certificate=certificate)) for certificate in certificates)
+            )
+            assert [result.excerpt for result in results] == names
+        assert contexts() - before == 1 + len(set(types))
 
 
 async def test_a_certificate_that_the_receiver_does_not_know_is_no_success(authority: Authority) -> None:
