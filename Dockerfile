@@ -1,6 +1,6 @@
 # One image for `migrate`, `api` and `worker`: the command is the container's argument.
-# Renovate keeps the base up to date.
-FROM python:3.13.14-slim-trixie AS base
+# Renovate keeps the base up to date. Whether there is a newer patch of Python 3.13 could not be looked up.
+FROM python:3.13.16-slim-trixie AS base
 
 FROM base AS build
 
