@@ -185,7 +185,9 @@ def _in_words(details: dict[str, Any]) -> Iterator[tuple[str, str]]:
     rate = "no rate limit" if limit is None else f"{limit:,} per second"
     yield "Limits", f"{details['maxConcurrency']:,} requests in flight, {rate}"
     if details["ordered"]:
-        yield "Order", f"per {details['orderKey']}; after a delivery gave up: {details['afterExhausted']}"
+        alone = "each customer's events" if details["orderKey"] == "customer" else "all events"
+        held = "later ones are held" if details["afterExhausted"] == "hold" else "the next one is sent"
+        yield "Order", f"{alone} one after the other; after a delivery gave up {held}"
     retries = ", ".join(f"{delay:,}" for delay in details["retrySchedule"])
     yield "Retries", f"{retries} s after each failed attempt" if retries else "none"
 

@@ -32,6 +32,8 @@ async def test_show_tells_the_settings_and_masks_the_secrets(filed: Filed) -> No
         timeoutSeconds=7,
         rateLimitPerSecond=5,
         ordered=True,
+        orderKey="customer",
+        afterExhausted="hold",
         retrySchedule=[5, 3600],
     )
     shown = await one(filed, "show", subscription)
@@ -47,7 +49,7 @@ async def test_show_tells_the_settings_and_masks_the_secrets(filed: Filed) -> No
         f"Authentication type bearer, token {MASK}",
         f"Header X-Tenant: {MASK}",
         f"Limits {details['maxConcurrency']:,} requests in flight, 5 per second",
-        "Order per subscription; after a delivery gave up: skip",
+        "Order each customer's events one after the other; after a delivery gave up later ones are held",
         "Retries 5, 3,600 s after each failed attempt",
     ]
     as_json = await one(filed, "show", subscription, "--json")
