@@ -10,7 +10,7 @@ from email.utils import formatdate, make_msgid
 from functools import partial
 from typing import Literal
 
-from domain.delivery.notices import Notice, notice_line
+from domain.delivery.notices import Notice, kind_in_words, notice_line
 
 CONNECTION_SECONDS = 15.0
 """Timeout of the connection and of each answer of the mail server."""
@@ -42,7 +42,7 @@ def notice_mail(settings: MailSettings, store_code: str, notices: Sequence[Notic
     mail["Date"] = formatdate(usegmt=True)
     mail["Message-ID"] = make_msgid(domain=settings.sender.rpartition("@")[2] or None)
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: prevents automatic replies
-    subject = notices[0].kind.value if len(notices) == 1 else f"{len(notices)} notices"
+    subject = kind_in_words(notices[0].kind) if len(notices) == 1 else f"{len(notices)} notices"
     mail["Subject"] = f"[webhooks {store_code}] {subject}"
     mail.set_content("\n".join([f"Store {store_code}:", "", *(notice_line(notice) for notice in notices)]) + "\n")
     return mail

@@ -30,7 +30,7 @@ class NoticeKind(StrEnum):
     CERTIFICATE_EXPIRING = "subscription.certificate_expiring"
 
 
-KIND_WORDS: Mapping[NoticeKind, str] = {
+_KIND_WORDS: Mapping[NoticeKind, str] = {
     NoticeKind.FAILING: "receiver failing, deliveries held",
     NoticeKind.RECOVERED: "receiver recovered",
     NoticeKind.DISABLED: "webhook disabled",
@@ -100,9 +100,13 @@ def notice_line(notice: Notice) -> str:
     reasons = f", {', '.join(map(_reason_in_words, notice.reasons))}" if notice.reasons else ""
     times = f", {notice.count} times" if notice.count > 1 else ""
     return (
-        f"{_instant(notice.first_at)} {KIND_WORDS[notice.kind]} ({notice.kind}){reasons}{times}: "
+        f"{_instant(notice.first_at)} {kind_in_words(notice.kind)}{reasons}{times}: "
         f"webhook {notice.event_name} to {notice.target}, id {notice.subscription_id}"
     )
+
+
+def kind_in_words(kind: NoticeKind) -> str:
+    return f"{_KIND_WORDS[kind]} ({kind})"
 
 
 def _reason_in_words(reason: str) -> str:

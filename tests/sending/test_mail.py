@@ -39,7 +39,7 @@ async def test_a_mail_is_encrypted_and_logged_in_for(security: str) -> None:
         await send(settings_of(server, **secure, username=LOGIN[0], password=LOGIN[1]))
         [mail] = server.mails
         assert mail.encrypted
-        assert mail.message["Subject"] == "[webhooks default] delivery.exhausted"
+        assert mail.message["Subject"] == "[webhooks default] gave up a delivery (delivery.exhausted)"
         assert mail.message["Auto-Submitted"] == "auto-generated"
 
 
