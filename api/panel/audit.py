@@ -110,7 +110,7 @@ def _changes(row: AuditEntry) -> Iterator[tuple[str, str | None, str]]:
         if before is None and (after in (None, []) or (name in DEFAULTS and after == DEFAULTS[name])):
             continue
         words = name.replace("_", " ")
-        if row.object_type == SUBSCRIPTION and name in FORM_WORDS:
+        if row.object_type in (SUBSCRIPTION, "draft_test") and name in FORM_WORDS:
             words = t(f"webhooks.{FORM_WORDS[name]}")
         yield words, None if before is None else _shown(name, before), _shown(name, after)
 

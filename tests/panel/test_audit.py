@@ -60,6 +60,11 @@ async def test_of_a_new_webhook_only_what_differs_from_the_default_is_listed(vis
     assert (found["Rate limit"], found["Sign requests"], found["Retry schedule"]) == ("7 per second", "Yes", "10m")
 
 
+async def test_the_test_of_a_draft_has_the_labels_of_a_webhook(visit: Visit, shop: Shop) -> None:
+    await noted(shop, "draft-test", of=("draft_test", uuid4()))
+    assert "<dt>URL</dt>" in (await (await visit("admin")).get(f"/admin/{shop.store}/audit")).text
+
+
 async def test_what_has_a_page_is_linked_and_what_has_none_any_more_is_not(
     installed: Installation, visit: Visit, shop: Shop
 ) -> None:
