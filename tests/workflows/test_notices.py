@@ -338,7 +338,7 @@ async def test_a_mail_tells_the_same_where_there_is_a_mail_server(
             assert (mail.sender, mail.recipients) == ("webhooks@example.com", ["one@example.com", "two@example.com"])
             assert mail.message["Subject"] == f"[webhooks {STORE}] 2 notices"
             text = mail.message.get_content()
-            assert "subscription.disabled (http_gone)" in text
+            assert "webhook disabled (subscription.disabled), gone (http_gone)" in text
             assert str(subscription_id) in text
             assert "token" not in text
             rows = await running.execute("SELECT mail_attempts, mailed_at, mail_due_at, due_at FROM notice")
