@@ -1,6 +1,7 @@
 """What tests put into a database and read back from it: stores, subscriptions, events, deliveries, attempts."""
 
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,6 +14,11 @@ STORE = "default"
 
 EVENT_WITH_BODY = "event JOIN event_body USING (accepted_on, store_code, event_id)"
 """What a test selects an event and its data from."""
+
+
+def today() -> date:
+    """The UTC day now, which may not be the one on which the run began."""
+    return datetime.now(UTC).date()
 
 
 @dataclass

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
@@ -19,24 +18,23 @@ from storage.operations.workers import LEASE_SECONDS, leave, touch
 from storage.subscriptions.queries import disable
 from storage.subscriptions.state import record_health
 from tests.databases import sqlalchemy_url
-from tests.ground import STORE, Ground
+from tests.ground import STORE, Ground, today
 from tests.storage.plans import explained
 
 RULES = BreakerRules(failures=10_000)
-TODAY = datetime.now(UTC).date()
 
 
 def intent(
     message_id: UUID, number: int = 1, worker_id: UUID | None = None, recorded: int = 0, status: str = "pending"
 ) -> Intent:
     worker_id = worker_id or uuid4()
-    return Intent(TODAY, message_id, number, uuid4(), "automatic", worker_id, False, status, recorded)
+    return Intent(today(), message_id, number, uuid4(), "automatic", worker_id, False, status, recorded)
 
 
 def outcome(message_id: UUID, number: int = 1, status: str = "pending", **given: object) -> Outcome:
     failed = status != "delivered"
     made = Outcome(
-        accepted_on=TODAY,
+        accepted_on=today(),
         message_id=message_id,
         number=number,
         began_seconds_ago=0.5,

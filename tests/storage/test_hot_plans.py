@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -26,7 +25,7 @@ from storage.events.outbox import ClaimLimits, backlog, claim, claim_lapsed
 from storage.subscriptions.state import failing, record_health
 from tests.bulk_actions import everything
 from tests.databases import cloned_database, sqlalchemy_url
-from tests.ground import STORE, Ground
+from tests.ground import STORE, Ground, today
 from tests.storage.plans import explained
 
 DONE = 30_000
@@ -39,7 +38,6 @@ FUTURE = 30_000
 
 ORDERED = uuid4()
 DRAINED = uuid4()
-TODAY = datetime.now(UTC).date()
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +174,7 @@ async def planned(connection: AsyncConnection) -> list[tuple[UUID, UUID, float]]
 
 def outcome_of(message_id: UUID) -> Outcome:
     return Outcome(
-        accepted_on=TODAY,
+        accepted_on=today(),
         message_id=message_id,
         number=1,
         began_seconds_ago=0,
@@ -277,7 +275,7 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
         "intend",
         message_ids,
         lambda c, given: intend(
-            c, [Intent(TODAY, one, 3, uuid4(), "automatic", uuid4(), False, "pending", 1) for one in given]
+            c, [Intent(today(), one, 3, uuid4(), "automatic", uuid4(), False, "pending", 1) for one in given]
         ),
     ),
     ("load", message_ids, lambda c, given: load(c, given[0])),
@@ -372,7 +370,7 @@ async def test_outcomes_are_written_by_key_before_the_planner_has_seen_a_row_of_
         SELECT :day, gen_random_uuid(), 1, gen_random_uuid(), 'automatic', gen_random_uuid(), false
         FROM generate_series(1, 20000)
         """,
-        day=TODAY,
+        day=today(),
     )
     rows = await ground.execute("SELECT message_id FROM attempt LIMIT 20")
     async with ground.database.engine.connect() as connection:

@@ -6,7 +6,6 @@ they changed has to be all of the cause's rows with all of their reasons, and no
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, TypeAlias
 from uuid import UUID, uuid4
 
@@ -27,10 +26,10 @@ from storage.deliveries import transitions
 from storage.deliveries.attempts import Outcome
 from storage.deliveries.matching import match
 from storage.deliveries.transitions import CARRIED_OUT_BY, Backfill
-from tests.ground import STORE, Ground
+from tests.ground import STORE, Ground, today
 
 URL = "http://receiver.example.com/hook"
-TODAY = datetime.now(UTC).date()
+
 
 Change: TypeAlias = tuple[DeliveryStatus | None, DeliveryStatus, Reason | None]
 
@@ -100,7 +99,7 @@ async def applied(ground: Ground, step: Step, **options: Any) -> set[Change]:
 def outcome(message_id: UUID, status: str, reason: Reason | None) -> Outcome:
     failed = status != DeliveryStatus.DELIVERED
     return Outcome(
-        accepted_on=TODAY,
+        accepted_on=today(),
         message_id=message_id,
         number=1,
         began_seconds_ago=0.5,
@@ -168,7 +167,7 @@ def ended(status: DeliveryStatus, reason: Reason) -> list[Step]:
 def columns_of_events(setting: Setting, **more: Any) -> dict[str, list[Any]]:
     """Columns of one new delivery of an event of the setting."""
     event_id = setting.event_ids[DeliveryStatus.PENDING]
-    columns = {"message_id": uuid4(), "event_id": event_id, "event_sequence": 1, "accepted_on": TODAY} | more
+    columns = {"message_id": uuid4(), "event_id": event_id, "event_sequence": 1, "accepted_on": today()} | more
     return {name: [value] for name, value in columns.items()}
 
 
