@@ -128,11 +128,13 @@ class Photographer:
     async def take_part(self, name: str, part: str, variants: Variants = (VARIANTS[0], VARIANTS[-1])) -> None:
         """Pictures of one section of the page alone, wide in light and narrow in dark unless told otherwise."""
         for theme, (width, _) in variants:
-            await self.page.set_viewport_size({"width": width, "height": TALLEST})  # the buttons below cover nothing
+            await self.page.set_viewport_size({"width": width, "height": TALLEST})
             await self.page.evaluate("theme => document.documentElement.setAttribute('data-bs-theme', theme)", theme)
             await self.page.wait_for_timeout(SETTLED_MS)
-            section = self.page.get_by_role("region", name=part)
+            section, bar = self.page.get_by_role("region", name=part), self.page.locator(".save-bar")
+            await bar.evaluate("bar => bar.style.visibility = 'hidden'")  # it would cover a part
             await section.screenshot(path=FOLDER / f"{name}-{theme}-{width}.png")
+            await bar.evaluate("bar => bar.style.visibility = ''")
             print(f"{name}-{theme}-{width}.png", flush=True)
 
     async def fill_in_a_webhook(self, url: str) -> None:
