@@ -211,7 +211,8 @@ async def test_connections_above_the_limit_get_503_with_one_log_line_and_a_metri
                     async with peer(root) as third:
                         assert (await third.answer())[0] == 503
                         assert await third.closed() == b""
-            assert caplog.messages == ["all 2 connections (CONNECTION_LIMIT) are in use, further ones get 503"]
+            logged = [record.getMessage() for record in caplog.records if record.name == "api.connections"]
+            assert logged == ["all 2 connections (CONNECTION_LIMIT) are in use, further ones get 503"]
         assert closed(installed, "limit") == before + 3
 
         async def admitted() -> bool:
