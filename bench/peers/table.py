@@ -26,7 +26,7 @@ SHARE_OF_BOUND = 0.7
 """Of the rate of the bare worker, which keeps no log of attempts."""
 
 MOST_CPU_SECONDS = 1.0
-MOST_IDLE_MS = {"p50_ms": 12.0, "p99_ms": 50.0}
+MOST_IDLE_MS = {"p50_ms": 25.0, "p99_ms": 60.0}
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
