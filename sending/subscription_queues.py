@@ -9,7 +9,7 @@ from sending.rate_limit import RateLimiters
 from sending.suspension import BREAKER_OPEN, DISABLED, SLOWED_DOWN, Suspension, suspension_of
 from storage.database import Database
 from storage.deliveries.open import OpenDelivery, SubscriptionFacts, current_subscriptions
-from storage.subscriptions.state import live_workers
+from storage.operations.workers import live_workers
 from temporal.periodic import run_periodically
 
 REFRESH_SECONDS = 1.0
@@ -130,7 +130,7 @@ async def watch_subscriptions(database: Database, queues: SubscriptionQueues) ->
         read_at = time.monotonic()
         async with database.transaction() as connection:
             current = await current_subscriptions(connection, queues.ids())
-            workers = await live_workers(connection)
+            workers = [worker.id for worker in await live_workers(connection)]
         me = queues.worker_id
         rank = workers.index(me) if me in workers else len(workers)
         queues.refresh(current, read_at=read_at, workers=len(workers), rank=rank)

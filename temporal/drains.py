@@ -19,11 +19,10 @@ from storage.deliveries.held import subscriptions_to_drain
 from storage.deliveries.open import OpenDelivery
 from storage.deliveries.retries import running_bulk_actions
 from storage.deliveries.transitions import end_lost_tests
-from storage.subscriptions.state import live_workers
 from telemetry.tracing import of_no_trace
 from temporal.client import START_TIMEOUT, encrypts
 from temporal.messages import BulkActionTask, DrainTask
-from temporal.periodic import run_periodically
+from temporal.periodic import run_in_turns
 from temporal.visibility import as_summary, attributes_to
 
 logger = logging.getLogger(__name__)
@@ -121,12 +120,10 @@ class Drains:
 
     async def watch(self, database: Database, worker_id: UUID) -> None:
         """Start drains, recoveries and backfills that have work and no workflow, until cancelled: a crash left them, or
-        held retries fall due soon. Only the first of the live workers does it."""
+        held retries fall due soon. The live workers take turns."""
 
         async def start_missing() -> None:
             async with database.transaction() as connection:
-                if (await live_workers(connection))[:1] != [worker_id]:
-                    return
                 to_drain = await subscriptions_to_drain(connection)
                 bulk_actions = await running_bulk_actions(connection, at_least_seconds=BULK_ACTION_LOST_SECONDS)
                 await end_lost_tests(connection, seconds=TEST_LOST_SECONDS)
@@ -143,7 +140,7 @@ class Drains:
                         raise
                     logger.error("Temporal refuses the drain of subscription %s: %s", drain[0], error.message)
 
-        await run_periodically("drain watchdog", start_missing, every_seconds=WATCH_SECONDS)
+        await run_in_turns("drain watchdog", start_missing, database, worker_id, every_seconds=WATCH_SECONDS)
 
     async def _signal(self, signal: str, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
         task = DrainTask(str(subscription_id), store_code, event_name, shown_target(url))

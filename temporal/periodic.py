@@ -2,12 +2,16 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
+from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.service import RPCError
 
+from storage.database import Database
+from storage.operations.workers import live_workers
 from storage.unavailable import BROKEN_CONNECTION
 
 logger = logging.getLogger(__name__)
@@ -39,3 +43,25 @@ async def run_periodically(
             pause = retry
             logger.warning("%s failed (%s), retrying in %g s", task, type(error).__name__, retry)
         await asyncio.sleep(pause)
+
+
+async def run_in_turns(
+    task: str, run: Callable[[], Awaitable[object]], database: Database, worker_id: UUID, *, every_seconds: float
+) -> NoReturn:
+    """Run `run` now and `every_seconds`, each time in another of the live workers, until cancelled. A worker that is
+    cut off from Temporal keeps its lease, but fails only in its own turns."""
+    last = -1
+
+    async def take_turn() -> None:
+        nonlocal last
+        turn = int(time.time() // every_seconds)
+        if turn == last:
+            return
+        last = turn
+        async with database.transaction() as connection:
+            workers = await live_workers(connection)
+        if workers and workers[turn % len(workers)].id == worker_id:
+            await run()
+
+    look_seconds = every_seconds / 10  # a turn begins late by a tenth at most
+    await run_periodically(task, take_turn, every_seconds=look_seconds, retry_seconds=every_seconds)

@@ -16,11 +16,10 @@ from domain.urls.targets import shown_target
 from storage.database import Database
 from storage.deliveries.retries import LONGEST_OVERDUE, WaitingRetry, overdue
 from storage.deliveries.transitions import own_retries
-from storage.subscriptions.state import live_workers
 from telemetry.tracing import of_no_trace
 from temporal.client import START_TIMEOUT, encrypts
 from temporal.messages import DeliveryRef
-from temporal.periodic import run_periodically
+from temporal.periodic import run_in_turns
 from temporal.visibility import as_summary, attributes_to
 
 logger = logging.getLogger(__name__)
@@ -114,18 +113,15 @@ def fairness_key(store_code: str) -> str:
 
 
 async def watch_overdue(database: Database, retries: Retries, worker_id: UUID) -> None:
-    """Start the activities of overdue deliveries now and every minute, until cancelled. Only the first of the live
-    workers does it. A round ends early while Temporal is away."""
+    """Start the activities of overdue deliveries now and every minute, until cancelled; the live workers take turns. A
+    round ends early while Temporal is away."""
     rounds = OverdueRounds(database, retries)
 
     async def restart() -> None:
-        async with database.transaction() as connection:
-            ours = (await live_workers(connection))[:1] == [worker_id]
-        found = await rounds.restart() if ours else 0
-        if found:
+        if found := await rounds.restart():
             logger.warning("%d deliveries are overdue by a minute, their retries were started where missing", found)
 
-    await run_periodically("check for overdue deliveries", restart, every_seconds=RECONCILE_SECONDS)
+    await run_in_turns("check for overdue deliveries", restart, database, worker_id, every_seconds=RECONCILE_SECONDS)
 
 
 class OverdueRounds:

@@ -64,9 +64,9 @@ async def touch(connection: AsyncConnection, worker_id: UUID) -> None:
 
 
 async def live_workers(connection: AsyncConnection) -> list[WorkerProcess]:
-    """Return the workers with a recent sign of life, oldest first."""
+    """Return the workers with a recent sign of life, in the same order for every caller."""
     alive = col(WorkerProcess.seen_at) > func.clock_timestamp() - timedelta(seconds=LEASE_SECONDS)
-    found = await connection.execute(select(WorkerProcess).where(alive).order_by(col(WorkerProcess.started_at)))
+    found = await connection.execute(select(WorkerProcess).where(alive).order_by(col(WorkerProcess.id)))
     return [WorkerProcess(**row._asdict()) for row in found]
 
 

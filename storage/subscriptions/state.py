@@ -46,12 +46,6 @@ DRAIN_ONLY = f"""(subscription.rate_limit_per_second IS NOT NULL OR subscription
 """SQL over a row `subscription`: a limit, ordering or adaptive throttling applies that only the drain can observe."""
 
 
-async def live_workers(connection: AsyncConnection) -> list[UUID]:
-    """Return the ids of workers seen within a lease, in the same order for every caller."""
-    seen = f"seen_at > clock_timestamp() - interval '{LEASE_SECONDS} seconds'"
-    return list(await connection.scalars(text(f"SELECT id FROM worker WHERE {seen} ORDER BY id")))
-
-
 _SLOW_DOWN = text(f"""
 WITH slowed AS MATERIALIZED (
     SELECT throttled.id, throttled.rest,
