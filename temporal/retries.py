@@ -68,12 +68,16 @@ class Retries:
         self._start_slots = asyncio.Semaphore(STARTS_AT_ONCE)
 
     async def start_all(self, waiting: Iterable[WaitingRetry]) -> int:
-        """Start the activity of each delivery and return how many Temporal refused for good. A refused start holds up
-        no other; it is logged, and `reconcile` repeats it. Raises RPCError when Temporal is away, after which the call
-        may be repeated."""
+        """Start the activity of each delivery and return how many Temporal refused as invalid. Such a start holds up no
+        other; it is logged, and repeated by `reconcile` when it is overdue. Raises the first other error (RPCError when
+        Temporal is away) and makes no further starts; the call may be repeated."""
         read_at = time.monotonic()
-        refused = await asyncio.gather(*(self._start(one, read_at) for one in waiting))
-        return sum(refused)
+        try:
+            async with asyncio.TaskGroup() as group:
+                starts = [group.create_task(self._start(one, read_at)) for one in waiting]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        return sum(start.result() for start in starts)
 
     async def _start(self, waiting: WaitingRetry, read_at: float) -> bool:
         async with self._start_slots:

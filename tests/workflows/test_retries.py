@@ -17,13 +17,14 @@ from domain.delivery.retry import JITTER
 from storage.deliveries.retries import WaitingRetry
 from storage.deliveries.transitions import cancel, own_retries
 from temporal.codec import data_converter
-from temporal.retries import RETRY_PRIORITY, OverdueRounds, Retries, watch_overdue
+from temporal.retries import RETRY_PRIORITY, STARTS_AT_ONCE, OverdueRounds, Retries, watch_overdue
 from temporal.starts import ActionStarts
 from temporal.visibility import EVENT_IDS, EVENT_NAME, RECEIVER_HOST, STORE_CODE
 from tests.bulk_actions import fail_many
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, status
+from tests.tcp_proxy import tcp_proxy
 from tests.temporal_server import activity_is_there
 from tests.workbench import NotedRetries, Workbench, workbench
 
@@ -130,6 +131,23 @@ async def test_a_start_that_temporal_refuses_is_counted_and_holds_up_no_other(te
     for one in good:
         assert await activity_is_there(temporal.client, one.retry_id)
         await temporal.client.get_activity_handle(one.retry_id).terminate(reason="the test is over")
+
+
+async def test_starts_end_with_the_first_one_that_temporal_does_not_answer(
+    temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("temporal.retries.START_TIMEOUT", timedelta(seconds=0.5))
+    host, port = temporal.client.service_client.config.target_host.split(":")
+    faults: list[int] = []
+    async with tcp_proxy(host, int(port)) as proxy:
+        client = await Client.connect(f"127.0.0.1:{proxy.port}", data_converter=data_converter(()))
+        retries = Retries(client, f"nobody-{uuid4()}", lambda: faults.append(1))
+        before = asyncio.all_tasks()
+        proxy.freeze()
+        with pytest.raises(RPCError):
+            await retries.start_all(unstarted(f"{uuid4()}/1") for _ in range(50))
+        assert {one for one in asyncio.all_tasks() - before if "start" in repr(one.get_coro())} == set()
+        assert len(faults) <= STARTS_AT_ONCE
 
 
 async def test_a_worker_replaced_between_two_attempts_changes_nothing(
