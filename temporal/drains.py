@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Literal
 from uuid import UUID
@@ -37,7 +38,7 @@ BULK_ACTION_LOST_SECONDS = 10.0
 """Age after which a bulk action without a workflow is started: the API was killed after its commit."""
 
 AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
-"""Statuses of an unavailable Temporal. Any other one concerns the drain that was to be woken alone."""
+"""Statuses of an unavailable Temporal. Any other one concerns the refused start alone."""
 
 AGAIN_AFTER_SECONDS = 1.0
 """Interval between two wake signals to one drain. Signals in between are one signal at its end."""
@@ -76,6 +77,17 @@ async def start_bulk_action(
         static_summary=as_summary(f"{kind} · {target}"),
         rpc_timeout=START_TIMEOUT,
     )
+
+
+@contextmanager
+def _refusal_logged(start: str) -> Iterator[None]:
+    """Log a start that Temporal refuses, so that it holds up no other. Raises `RPCError` if Temporal is away."""
+    try:
+        yield
+    except RPCError as error:
+        if error.status in AWAY:
+            raise
+        logger.error("Temporal refuses the %s: %s", start, error.message)
 
 
 class Drains:
@@ -127,18 +139,14 @@ class Drains:
                 to_drain = await subscriptions_to_drain(connection)
                 bulk_actions = await running_bulk_actions(connection, at_least_seconds=BULK_ACTION_LOST_SECONDS)
                 await end_lost_tests(connection, seconds=TEST_LOST_SECONDS)
+            for drain in to_drain:
+                with _refusal_logged(f"drain of subscription {drain[0]}"):
+                    await self.wake(*drain)
             for action in bulk_actions:
-                with of_no_trace():
+                with _refusal_logged(f"{action.kind} {action.id}"), of_no_trace():
                     await start_bulk_action(
                         self._client, self._task_queue, action.kind, action.id, action.subscription_id, action.url
                     )
-            for drain in to_drain:
-                try:
-                    await self.wake(*drain)
-                except RPCError as error:
-                    if error.status in AWAY:
-                        raise
-                    logger.error("Temporal refuses the drain of subscription %s: %s", drain[0], error.message)
 
         await run_in_turns("drain watchdog", start_missing, database, worker_id, every_seconds=WATCH_SECONDS)
 

@@ -10,9 +10,11 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.identity import drain_workflow_id
+from storage.deliveries.bulk_actions import BulkActionKind
 from storage.subscriptions.queries import disable, enable, pause, resume
 from temporal.drains import Drains
 from temporal.visibility import EVENT_NAME, RECEIVER_HOST, STORE_CODE
+from tests.bulk_actions import begun_bulk_action
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, hang, status
@@ -210,6 +212,30 @@ async def test_what_a_dying_worker_held_finds_its_drain(database_url: str, tempo
         watching = asyncio.create_task(drains.watch(running.database, running.worker_id))
         try:
             await running.until_statuses({"delivered": 1}, 30)
+        finally:
+            watching.cancel()
+
+
+async def test_a_bulk_action_that_temporal_refuses_holds_up_no_drain(
+    database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("temporal.drains.recover_workflow_id", lambda _: "x" * 1001)  # longer than Temporal accepts
+    async with Receiver() as receiver, pipeline(database_url, temporal.client) as running:
+        subscription_id = await running.subscribe("CustomerUpdated", receiver.url("/hook"))
+        await running.emit("CustomerUpdated", "{}")
+        await running.until_statuses({"delivered": 1})
+        await begun_bulk_action(running, BulkActionKind.RECOVER, subscription_id, 1)
+        await running.execute("UPDATE bulk_action SET created_at = created_at - interval '1 minute'")
+        await running.execute("UPDATE delivery SET status = 'held', reason = 'limited', ended_at = NULL")
+        drains = Drains(running.client, running.settings.task_queue)
+        watching = asyncio.create_task(drains.watch(running.database, running.worker_id))
+        try:
+            await running.until_statuses({"delivered": 1}, 30)
+
+            async def refused() -> bool:
+                return "Temporal refuses the recover" in caplog.text
+
+            await eventually(refused, 20, "the refusal of the bulk action in the log")
         finally:
             watching.cancel()
 
