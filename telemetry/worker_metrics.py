@@ -81,5 +81,5 @@ class WorkerMetrics:
         )
         self.start_faults = counter(
             "loyalty_webhooks_start_faults",
-            "Workflow starts that Temporal refused or did not answer; each is repeated.",
+            "Starts of workflows and retries that Temporal refused or did not answer; each is repeated.",
         )
