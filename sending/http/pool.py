@@ -199,6 +199,8 @@ class Connections:
         awaited = f"no connection to {' or '.join(str(one[4][0]) for one in addresses)}"
         awaited += "" if proxy is None else " through the egress proxy"
         stream: socket.socket | asyncio.Transport
+        # Already for a tunnel: uvloop shakes hands over it in the context in which it was opened.
+        making, presented = PEER.set(peer), CLIENT_CERTIFICATE.set(peer[-1])
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 if proxy is None:
@@ -213,6 +215,9 @@ class Connections:
             if response.at_proxy:
                 raise ProxyUnavailableError(f"no connection to the egress proxy within {CONNECT_SECONDS:g} s") from None
             raise NotConnectedError(f"{awaited} within {CONNECT_SECONDS:g} s") from None
+        finally:
+            PEER.reset(making)
+            CLIENT_CERTIFICATE.reset(presented)
         self._open.add(connection)
         connection.lost.add_done_callback(lambda _: self._open.discard(connection))
         return connection
@@ -223,7 +228,7 @@ class Connections:
         if url.scheme == "https":
             tls = self._tls if peer[-1] is None else self._client_certificates.of(peer[-1])
             name, goodbye = url.hostname.rstrip("."), _TLS_GOODBYE_SECONDS
-        connection, making, presented = Connection(self._loop), PEER.set(peer), CLIENT_CERTIFICATE.set(peer[-1])
+        connection = Connection(self._loop)
         try:
             if isinstance(stream, socket.socket):
                 await self._loop.create_connection(
@@ -244,9 +249,6 @@ class Connections:
             if isinstance(error, ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
                 raise HandshakeCutError("the connection was closed during the TLS handshake") from error
             raise
-        finally:
-            PEER.reset(making)
-            CLIENT_CERTIFICATE.reset(presented)
         if self._closed:
             connection.transport.abort()
             raise RuntimeError("the sender is closed")

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from domain.delivery.failure_kinds import FailureKind
+from domain.wire.client_certificate import ClientCertificate
+from domain.wire.oauth2 import OAuth2Client
 from sending.http import pool
 from sending.http.egress_proxy import EgressProxy
-from tests.forward_proxy import scripted_proxy, tinyproxy
-from tests.receiver import Authority, Receiver, raw, response
+from tests.authorization_server import AuthorizationServer
+from tests.forward_proxy import Tinyproxy, scripted_proxy, tinyproxy
+from tests.receiver import Authority, Exchange, Receiver, client_of, raw, response, status
 from tests.sending.http.sending import LOCAL, STRICT, local_sender, request_to, send
 from tests.sending.http.test_sender_addresses import resolve_to
 from tests.sending.http.test_sender_loops import LOOPS, descriptors, kept, until, without_collector
@@ -52,6 +55,65 @@ async def test_a_delivery_goes_to_the_checked_address_and_its_certificate_is_che
 
 
 @pytest.mark.usefixtures("programs")
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_client_certificate_is_presented_through_a_proxy_to_the_receiver_of_the_name_alone(
+    loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, str | None, bool]] = []
+
+    async def note(exchange: Exchange) -> None:
+        tls = exchange.writer.get_extra_info("ssl_object")
+        seen.append((client_of(exchange), names[-1], tls.session_reused))
+        await raw(response(), close=True)(exchange)
+
+    names: list[str | None] = []
+    context = AUTHORITY.server_context(NAME, require_client=True)
+    context.sni_callback = lambda _, name, __: names.append(name)
+    clients = [ClientCertificate(*AUTHORITY.client_pems(name)) for name in ("one.example.com", "other.example.com")]
+    resolve_to(monkeypatch, ("127.0.0.1",))
+
+    async def work(proxy: Tinyproxy) -> None:
+        async with (
+            Receiver(tls=context) as receiver,
+            local_sender(proxy=proxy_at(proxy.port), ca_bundle=AUTHORITY.ca_bundle) as sender,
+        ):
+            receiver.otherwise = note
+            for certificate in clients * 2:
+                result = await sender.send(request_to(receiver.url(host=NAME), certificate=certificate))
+                assert result.status_code == 200, result
+            elsewhere = request_to(receiver.url(host="elsewhere.example.com"), certificate=clients[0])
+            result = await sender.send(elsewhere)
+            assert (result.failure, "not valid for" in result.detail) == (FailureKind.tls, True)
+            assert len(receiver.requests) == 4
+            assert set(proxy.asked) == {f"127.0.0.1:{receiver.port}"}
+
+    with tinyproxy(tmp_path) as proxy, asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(work(proxy))
+    assert seen == [(name, NAME, again) for again in (False, True) for name in ("one.example.com", "other.example.com")]
+
+
+@pytest.mark.usefixtures("programs")
+async def test_a_token_request_goes_through_the_proxy_to_a_checked_address_as_its_delivery_does(
+    tmp_path: Path,
+) -> None:
+    async with Receiver(host="127.0.0.2") as socket, Receiver() as receiver:
+        server = AuthorizationServer(socket, clients={"shop": "s3cret"})
+        socket.otherwise = server.token
+        receiver.otherwise = server.protects(status(200))
+        request = request_to(receiver.url(), oauth2=OAuth2Client(server.token_url, "shop", "s3cret"))
+        with tinyproxy(tmp_path) as proxy:
+            through = proxy_at(proxy.port)
+            async with local_sender(proxy=through, rules=STRICT) as strict:
+                refused = await strict.send(request)
+            assert (refused.failure, proxy.asked) == (FailureKind.oauth2_token, [])
+            assert "127.0.0.2 is a loopback address" in refused.detail
+            async with local_sender(proxy=through) as sender:
+                result = await sender.send(request)
+            assert result.status_code == 200, result
+            assert proxy.asked == [f"127.0.0.2:{socket.port}", f"127.0.0.1:{receiver.port}"]
+
+
+@pytest.mark.usefixtures("programs")
 async def test_a_real_proxy_tells_a_receiver_that_is_down_its_policy_and_wrong_credentials_apart(
     tmp_path: Path,
 ) -> None:
@@ -76,14 +138,17 @@ async def test_a_real_proxy_tells_a_receiver_that_is_down_its_policy_and_wrong_c
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
-def test_a_tunnel_through_a_proxy_over_tls_carries_http_and_tls_and_leaves_nothing_behind(tls: bool, loop: str) -> None:
+@pytest.mark.parametrize("scheme", ["http", "https", "mtls"])
+def test_a_tunnel_through_a_proxy_over_tls_carries_http_and_tls_and_leaves_nothing_behind(
+    scheme: str, loop: str
+) -> None:
     """TLS within TLS is where event loops differ."""
 
     async def work() -> None:
         complaints: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-        context = AUTHORITY.server_context("127.0.0.1") if tls else None
+        mtls = ClientCertificate(*AUTHORITY.client_pems("one.example.com")) if scheme == "mtls" else None
+        context = AUTHORITY.server_context("127.0.0.1", require_client=mtls is not None) if scheme != "http" else None
         body = b"x" * (1 << 20)
         async with Receiver(tls=context) as receiver:
             await send(receiver.url())  # the loop opens some of its own for the first
@@ -93,7 +158,7 @@ def test_a_tunnel_through_a_proxy_over_tls_carries_http_and_tls_and_leaves_nothi
                 through = {"proxy": proxy_at(proxy.port, "https"), "ca_bundle": AUTHORITY.ca_bundle}
                 async with local_sender(**through) as sender:
                     for _ in range(3):
-                        result = await sender.send(request_to(receiver.url(), body))
+                        result = await sender.send(request_to(receiver.url(), body, certificate=mtls))
                         assert (result.status_code, result.failure) == (200, None), result
                 assert {len(request.body) for request in receiver.requests[-3:]} == {len(body)}
                 assert proxy.heads[0].startswith(f"CONNECT 127.0.0.1:{receiver.port} HTTP/1.1\r\n")
