@@ -51,7 +51,9 @@ class AttemptOut(Output):
     duration_ms: int | None
     status_code: int | None
     failure: Failure | None
-    detail: str | None
+    detail: str | None = Field(
+        description="In words: why it failed, oddities of the response, and what it was sent through and with."
+    )
     response_excerpt: str | None
 
 

@@ -18,7 +18,7 @@ from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.verdict import CONTROL_HEADER, Answer, DeliveryControl, parse_control, parse_retry_after
 from domain.urls.rules import NormalisedUrl, UrlRefused, UrlRules, normalise_url
 from domain.wire.authentication import AUTHORIZATION
-from domain.wire.client_certificate import ClientCertificate
+from domain.wire.client_certificate import ClientCertificate, validity_of
 from domain.wire.excerpts import text_excerpt
 from domain.wire.oauth2 import AccessToken, NoAccessTokenError, OAuth2Client, read_token, token_request
 from sending.http.access_tokens import AccessTokens
@@ -76,6 +76,11 @@ KINDS: dict[type[BaseException], FailureKind] = {
 _WITH_OWN_TEXT = tuple(error for error in KINDS if error.__module__.startswith(("sending.", "domain.")))
 
 
+@lru_cache(maxsize=1024)
+def _valid_until(certificate: ClientCertificate) -> datetime:
+    return validity_of(certificate)[1]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderSettings:
     """Settings of the HTTP client.
@@ -124,7 +129,8 @@ class SendResult:
     """Result of one attempt. `failure` is set when the response did not arrive whole or no request was sent, also
     beside a `status_code` (200 and then a reset). A status other than 2xx is no failure here: `domain.delivery.verdict`
     judges it. `detail` describes the failure, `note` the oddities beside the verdict. `duration_ms` ends with the last
-    byte or the failure."""
+    byte or the failure. `means` names what carried a request that was answered, if it is more than a direct connection
+    with the stored headers."""
 
     status_code: int | None
     failure: FailureKind | None
@@ -136,6 +142,7 @@ class SendResult:
     note: str = ""
     control: DeliveryControl | None = None
     signed_at: int | None = None
+    means: str = ""
 
     @property
     def answer(self) -> Answer:
@@ -144,10 +151,11 @@ class SendResult:
 
     @property
     def stored_detail(self) -> str | None:
-        """Return the description of the failure or the destination of a redirect, the receiver's word, and the note."""
+        """Return the description of the failure or the destination of a redirect, the receiver's word, the note, and
+        the means."""
         text = self.detail or (f"Location: {self.location}" if self.location else "")
         word = f"{CONTROL_HEADER}: {self.control}" if self.control else ""
-        return "; ".join(filter(None, (text, word, self.note))) or None
+        return "; ".join(filter(None, (text, word, self.note, self.means))) or None
 
 
 def not_sent(failure: FailureKind, detail: str) -> SendResult:
@@ -260,7 +268,10 @@ class Sender(AbstractAsyncContextManager["Sender"]):
                 response.notes[ignored] = None
         excerpt = text_excerpt(bytes(response.body), self._settings.excerpt_bytes, request.redact)
         note = f"Odd: {', '.join(response.notes)}" if response.notes else ""
-        return SendResult(status, failure, retry_after, location, excerpt, detail, duration_ms, note, control)
+        means = "" if status is None else _means(request, response)
+        return SendResult(
+            status, failure, retry_after, location, excerpt, detail, duration_ms, note, control, means=means
+        )
 
     async def _attempt(self, request: OutgoingRequest, response: Response) -> None:
         """Exchange, with an access token if the request needs one, and again with another after a 401. While the
@@ -374,6 +385,16 @@ class Sender(AbstractAsyncContextManager["Sender"]):
             fields.append((b"Accept", b"*/*"))
         fields.append((b"Content-Length", b"%d" % len(request.body)))
         await exchange_over(transport, target, fields, request.body, response, request.certificate)
+
+
+def _means(request: OutgoingRequest, response: Response) -> str:
+    """Return what carried an answered request, in words."""
+    means = ["through the egress proxy"] if response.through_proxy else []
+    if request.oauth2 is not None:
+        means.append("with an OAuth 2 access token")
+    if request.certificate is not None:
+        means.append(f"with the client certificate valid until {_valid_until(request.certificate):%Y-%m-%d}")
+    return f"sent {', '.join(means)}" if means else ""
 
 
 def _asks_for_token(response: Response) -> bool:

@@ -67,6 +67,8 @@ class Response:
     body: bytearray = field(default_factory=bytearray)
     proxy_reached: asyncio.Event | None = None
     """Set when the egress proxy is reached; None without one."""
+    through_proxy: bool = False
+    """True if the request's connection is a tunnel of the egress proxy, also a kept one."""
     notes: dict[str, None] = field(default_factory=dict)
     """Oddities that do not change the verdict, in their order."""
 

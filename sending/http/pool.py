@@ -121,6 +121,7 @@ class Connections:
         `socket.gaierror`, `ssl.SSLError` or another OSError."""
         proxy = self._proxy if self._proxy is not None and self._proxy.serves(url.hostname) else None
         peer = (url.scheme, url.hostname, url.port, proxy, certificate)
+        response.through_proxy = proxy is not None
         connection = self._idle_one(peer)
         began, again = self._loop.time(), False
         try:

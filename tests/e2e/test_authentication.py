@@ -3,6 +3,7 @@ panel's form, up to the receiver's answer."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -158,11 +159,13 @@ async def save(page: Page) -> None:
     await expect(page.get_by_role("status")).to_contain_text("is saved")
 
 
-async def see_delivered(people: People, message_id: str) -> None:
-    """The delivery's page tells of one attempt that was delivered."""
+async def see_delivered(people: People, message_id: str, means: str | None = None) -> None:
+    """The delivery's page tells of one attempt that was delivered, and by which means."""
     page = await people.visit("viewer", f"/deliveries/{message_id}")
     await expect(page.get_by_text("Attempt 1", exact=True)).to_be_visible()
     await expect(page.locator(".status-delivered").first).to_be_visible()
+    if means is not None:
+        await expect(page.get_by_text(means, exact=True)).to_be_visible()
 
 
 async def test_oauth2_is_configured_in_the_panel_and_its_delivery_seen(
@@ -176,7 +179,8 @@ async def test_oauth2_is_configured_in_the_panel_and_its_delivery_seen(
         page = await configure(people, receiver.url("/hook"), "oauth2", {**client, "Scope": "deliveries"})
         await expect(page.get_by_text("clientId: shop")).to_be_visible()
         assert "s3cret" not in await page.content()
-        await see_delivered(people, await acting.until(await acting.emit(), "delivered", 1))
+        event = await acting.emit()
+        await see_delivered(people, await acting.until(event, "delivered", 1), "sent with an OAuth 2 access token")
         assert [granted["scope"] for granted in server.granted] == ["deliveries"]
         await page.get_by_role("link", name="Edit").click()
         await page.get_by_label("URL").fill(receiver.url("/hook", host="localhost"))
@@ -193,14 +197,16 @@ async def test_oauth2_is_configured_in_the_panel_and_its_delivery_seen(
 async def test_a_client_certificate_is_configured_and_renewed_in_the_panel_and_its_deliveries_seen(
     acting: ActionStarts, people: People, authority: Authority
 ) -> None:
-    first, second = (authority.client_pems(name) for name in ("first.example.com", "second.example.com"))
+    first = authority.client_pems("first.example.com", not_after=datetime(2030, 1, 31, tzinfo=UTC))
+    second = authority.client_pems("second.example.com")
     labels = ("Certificate with its chain, in PEM", "Private key in PEM, without a passphrase")
     seen: list[str] = []
     async with Receiver(tls=authority.server_context("127.0.0.1", require_client=True)) as receiver:
         receiver.otherwise = checked(lambda exchange: bool(seen.append(client_of(exchange)) or seen))
         page = await configure(people, receiver.url("/hook"), "mtls", dict(zip(labels, first, strict=True)))
         await expect(page.get_by_text("certificate: •••")).to_be_visible()
-        await see_delivered(people, await acting.until(await acting.emit(), "delivered", 1))
+        message_id = await acting.until(await acting.emit(), "delivered", 1)
+        await see_delivered(people, message_id, "sent with the client certificate valid until 2030-01-31")
         await page.get_by_role("link", name="Edit").click()
         for label, value in zip(labels, second, strict=True):
             await expect(page.get_by_label(label)).to_have_value("•••")
@@ -224,7 +230,8 @@ async def test_a_delivery_through_a_forward_proxy_and_a_refused_one_are_seen_in_
             people_of(acting, browser) as people,
         ):
             await configure(people, receiver.url("/hook"), "bearer", {"Token": "s3cret"})
-            await see_delivered(people, await acting.until(await acting.emit(), "delivered", 1))
+            message_id = await acting.until(await acting.emit(), "delivered", 1)
+            await see_delivered(people, message_id, "sent through the egress proxy")
             assert receiver.requests[0].header("Authorization") == "Bearer s3cret"
             await acting.subscribe(receiver.url("/hook"), eventName="CustomerRegistered")
             await see_delivered(people, await acting.until(await acting.emit("CustomerRegistered"), "delivered", 1))

@@ -8,7 +8,7 @@ from domain.events.catalogue import CATALOGUE
 from storage.subscriptions.draft_tests import DRAFT_TESTS_A_MINUTE
 from tests.api.acting import ActionStarts
 from tests.panel.visitor import Visitor
-from tests.receiver import Receiver, status
+from tests.receiver import Receiver, raw, response, status
 
 
 async def test_each_event_of_the_form_is_tested_and_has_its_result(
@@ -46,3 +46,11 @@ async def test_a_form_with_an_event_that_is_refused_sends_no_test(
     allowed = {**fields, "eventName": with_form}  # a test would have come before the answer to this one
     assert "Delivered" in (await editor.post(f"/admin/{acting.api.store}/webhooks/draft-test", allowed)).text
     assert len(receiver.requests) == 1
+
+
+async def test_a_delivered_test_tells_what_was_odd(acting: ActionStarts, editor: Visitor, receiver: Receiver) -> None:
+    receiver.script(raw(response() + b"x"))
+    await editor.get(f"/admin/{acting.api.store}/webhooks/new")
+    fields = {"url": receiver.url("/hook"), "eventName": next(iter(CATALOGUE))}
+    answer = await editor.post(f"/admin/{acting.api.store}/webhooks/draft-test", fields)
+    assert "<p>Odd: bytes behind the response</p>" in answer.text

@@ -81,6 +81,9 @@ def test_a_client_certificate_is_presented_through_a_proxy_to_the_receiver_of_th
             for certificate in clients * 2:
                 result = await sender.send(request_to(receiver.url(host=NAME), certificate=certificate))
                 assert result.status_code == 200, result
+                assert result.stored_detail == (
+                    "sent through the egress proxy, with the client certificate valid until 3000-01-01"
+                )
             elsewhere = request_to(receiver.url(host="elsewhere.example.com"), certificate=clients[0])
             result = await sender.send(elsewhere)
             assert (result.failure, "not valid for" in result.detail) == (FailureKind.tls, True)
@@ -110,6 +113,7 @@ async def test_a_token_request_goes_through_the_proxy_to_a_checked_address_as_it
             async with local_sender(proxy=through) as sender:
                 result = await sender.send(request)
             assert result.status_code == 200, result
+            assert result.stored_detail == "sent through the egress proxy, with an OAuth 2 access token"
             assert proxy.asked == [f"127.0.0.2:{socket.port}", f"127.0.0.1:{receiver.port}"]
 
 

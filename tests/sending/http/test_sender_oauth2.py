@@ -45,7 +45,9 @@ async def test_concurrent_requests_share_one_token(
     request = request_to(receiver.url(), oauth2=client_of(server))
     results = await asyncio.gather(*(sender.send(request) for _ in range(20)))
     results.append(await sender.send(request))
-    assert {(result.status_code, result.note) for result in results} == {(200, "")}
+    assert {(result.status_code, result.stored_detail) for result in results} == {
+        (200, "sent with an OAuth 2 access token")
+    }
     assert [granted["scope"] for granted in server.granted] == ["deliveries"]
     token = server.granted[0]["access_token"]
     assert {one.header("Authorization") for one in receiver.requests} == {f"Bearer {token}"}
