@@ -138,17 +138,20 @@ class Settings(BaseSettings):
         None, description="PEM file with certificate authorities to trust in addition to the public ones."
     )
     client_certificate: Path | None = Field(
-        None, description="PEM file with the client certificate and key for receivers."
+        None,
+        description="PEM file with the client certificate and key for receivers and authorization servers. A webhook's "
+        "own takes its place at the receiver.",
     )
     egress_proxy_url: SecretStr | None = Field(
         None,
-        description="HTTP proxy for every delivery, as http://user:password@host:port, or https:// for TLS with the "
-        "proxy. Told to CONNECT to the address that was checked. None: no proxy, also if HTTPS_PROXY is set.",
+        description="HTTP proxy for every delivery and token request, as http://user:password@host:port, or https:// "
+        "for TLS with the proxy. Told to CONNECT to the address that was checked. None: no proxy, also if HTTPS_PROXY "
+        "is set.",
     )
     egress_no_proxy: CommaSeparated[NoProxy] = Field(
         (),
-        description="Receivers that are reached without the proxy, comma separated: names, with all names below them, "
-        "and networks of literal addresses.",
+        description="Receivers and authorization servers that are reached without the proxy, comma separated: names, "
+        "with all names below them, and networks of literal addresses.",
     )
     egress_proxy_resolves: bool = Field(
         False,
@@ -159,7 +162,8 @@ class Settings(BaseSettings):
         None,
         pattern=r"^[\w.]+:[\w.]+$",
         description="Transport of httpx for deliveries, as package.module:function. The function gets our transport, "
-        "which checks addresses, and returns the one to use: a wrapper of it, or another. None: ours, called directly.",
+        "which checks addresses, and returns the one to use: a wrapper of it, or another. None: ours, called directly, "
+        "as it always is for token requests.",
     )
     user_agent: str = Field("OpenLoyalty", description="User-Agent of deliveries, the same as the platform's.")
 
