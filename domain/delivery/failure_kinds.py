@@ -104,7 +104,8 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str, str]]] = {
         ),
         FailureKind.connect: (
             "no connection",
-            "No connection could be made to the address and port: refused, unreachable, or not made in 5 s.",
+            "No connection could be made to the address and port, also by the egress proxy: refused, unreachable, or "
+            "not made in 5 s.",
             "Have the receiver's owner check that the service runs, listens on that port and is not blocked by a "
             "firewall.",
         ),
