@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,12 +19,14 @@ from domain.events.catalogue import CATALOGUE
 from domain.wire.jsontext import dump
 from local.stack_file import Stack
 from storage.database import Database
+from tests.authorization_server import AuthorizationServer
 from tests.databases import sqlalchemy_url
+from tests.forward_proxy import tinyproxy
 from tests.house import ROOT
 from tests.panel.browser.conftest import CHROMIUM_OPTIONS, SETTINGS
 from tests.panel.browser.live import LiveShop
 from tests.panel.browser.people import WIDE
-from tests.receiver import Authority, Exchange, Receiver, status
+from tests.receiver import Authority, Exchange, Receiver, client_of, status
 from tests.stack import running_stack
 
 FOLDER = ROOT / "docs" / "panel"
@@ -32,6 +35,8 @@ VARIANTS = [(theme, size) for theme in ("light", "dark") for size in (WIDE, NARR
 TALLEST = 1600  # pixels; what is longer is cut off, so that docs/panel/ stays below 7 MB
 ZONE = "Europe/Berlin"  # so that a time that is not the store's own shows
 Variants: TypeAlias = Sequence[tuple[str, tuple[int, int]]]
+OUTSIDE = "127.0.0.2"
+"""Where receivers are reached through the egress proxy."""
 SETTLED_MS = 600  # charts have been drawn by then; nothing depends on it but a picture
 
 WEBHOOKS: list[dict[str, Any]] = [
@@ -65,6 +70,13 @@ async def answer(exchange: Exchange) -> None:
         await status(200, body=b'{"received":true}')(exchange)
 
 
+async def emit(shop: LiveShop, name: str) -> str:
+    """The id of a new event, with the data of its sample."""
+    body = f'{{"event":{{"eventName":"{name}","data":{dump(CATALOGUE[name].sample)}}}}}'
+    sent = await shop.api.post(f"/api/{shop.code}/event", content=body)
+    return str(sent.json()["eventId"])
+
+
 async def a_day(shop: LiveShop, receiver: Receiver, database: Database) -> dict[str, str]:
     """Webhooks, and what happened to them; ids by what they are of."""
     ids = {}
@@ -76,12 +88,7 @@ async def a_day(shop: LiveShop, receiver: Receiver, database: Database) -> dict[
             url, webhook["eventName"], headers=headers, hmacEnabled=True, **fields
         )
     await shop.post(f"webhook/subscription/{ids[PAUSED]}/pause")
-    events = []
-    for _ in range(ROUNDS):
-        for name in EMITTED:
-            body = f'{{"event":{{"eventName":"{name}","data":{dump(CATALOGUE[name].sample)}}}}}'
-            sent = await shop.api.post(f"/api/{shop.code}/event", content=body)
-            events.append((name, sent.json()["eventId"]))
+    events = [(name, await emit(shop, name)) for _ in range(ROUNDS) for name in EMITTED]
     await shop.until(next(event for name, event in reversed(events) if name == "CustomerUpdated"), "delivered", 2)
     failing = next(event for name, event in events if name == "TransactionRegistered")
     [item] = await shop.deliveries(failing)
@@ -112,7 +119,7 @@ class Photographer:
         await self.page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
         await self.page.goto(self._address + path)
 
-    async def take(self, name: str, *, all_variants: bool = False) -> None:
+    async def take(self, name: str, *, all_variants: bool = False, tallest: int = TALLEST) -> None:
         """A picture of what is open now; wide in light and narrow in dark, or in each theme and width."""
         for theme, (width, height) in VARIANTS if all_variants else (VARIANTS[0], VARIANTS[-1]):
             await self.page.set_viewport_size({"width": width, "height": height})
@@ -120,7 +127,7 @@ class Photographer:
             await self.page.evaluate("theme => document.documentElement.setAttribute('data-bs-theme', theme)", theme)
             await self.page.wait_for_timeout(SETTLED_MS)
             tall = await self.page.evaluate("() => document.documentElement.scrollHeight")
-            await self.page.set_viewport_size({"width": width, "height": max(height, min(tall, TALLEST))})
+            await self.page.set_viewport_size({"width": width, "height": max(height, min(tall, tallest))})
             await self.page.evaluate("() => window.scrollTo(0, 0)")
             await self.page.screenshot(path=FOLDER / f"{name}-{theme}-{width}.png")
             print(f"{name}-{theme}-{width}.png", flush=True)
@@ -158,10 +165,10 @@ class Photographer:
         await page.get_by_role("heading", name="CustomerRegistered: Delivered").wait_for()
         await page.get_by_text("Request and response").first.click()
 
-    async def fill_in_an_authentication(self, url: str, kind: str, fields: dict[str, str]) -> None:
+    async def fill_in_an_authentication(self, event: str, url: str, kind: str, fields: dict[str, str]) -> None:
         """The form of a new webhook, with an authentication of this type."""
         page = self.page
-        await self.show("/webhooks/new?eventName=CustomerUpdated")
+        await self.show(f"/webhooks/new?eventName={event}")
         await page.get_by_label("URL").fill(url)
         await page.get_by_text("This address may be used.").wait_for()
         await page.get_by_label("Authentication").select_option(kind)
@@ -170,26 +177,47 @@ class Photographer:
         await page.evaluate("() => document.activeElement.blur()")
         await page.evaluate("() => document.querySelectorAll('textarea').forEach(one => one.scrollTo(0, 0))")
 
+    async def save(self) -> None:
+        """Save the webhook of the form."""
+        await self.page.get_by_role("button", name="Save").click()
+        await self.page.get_by_role("status").filter(has_text="is saved").wait_for()
 
-async def take_authentications(camera: Photographer, receiver: Receiver) -> None:
-    """The pictures of docs/authentication.md."""
-    certificate, _ = Authority().client_pems("shop.example.com")
-    key = "-----BEGIN PRIVATE KEY-----\n…\n-----END PRIVATE KEY-----"
-    for kind, fields in (
-        (
-            "oauth2",
-            {
-                "Token endpoint": "https://login.example.com/oauth2/token",
-                "Client id": "loyalty",
-                "Client secret": "of the authorization server",
-                "Scope": "deliveries",
-            },
-        ),
-        ("mtls", {"Certificate with its chain, in PEM": certificate, "Private key in PEM, without a passphrase": key}),
+
+async def take_authentications(camera: Photographer, shop: LiveShop, authority: Authority) -> None:
+    """The pictures of docs/authentication.md: the form of each kind, and a delivery through the egress proxy."""
+    ends_at = datetime.now(UTC) + timedelta(days=200)
+    certificate, key = authority.client_pems("shop.example.com", not_after=ends_at)
+    tls = authority.server_context(OUTSIDE, require_client=True)
+
+    async def known(exchange: Exchange) -> None:
+        await status(200, body=dump({"client": client_of(exchange)}).encode())(exchange)
+
+    async with (
+        Receiver(host=OUTSIDE) as tokens,
+        Receiver(host=OUTSIDE) as protected,
+        Receiver(host=OUTSIDE, tls=tls) as trusting,
     ):
-        url = receiver.url("/till/members").replace("http:", "https:")
-        await camera.fill_in_an_authentication(url, kind, fields)
-        await camera.take_part(f"authentication-{kind}", "Receiver", VARIANTS[:2])
+        server = AuthorizationServer(tokens, clients={"loyalty": "s3cret"}, scopes={"deliveries"})
+        tokens.otherwise = server.token
+        protected.otherwise = server.protects(status(200, body=b'{"received":true}'))
+        trusting.otherwise = known
+        client = {"Token endpoint": server.token_url, "Client id": "loyalty", "Client secret": "s3cret"}
+        key_label = "Private key in PEM, without a passphrase"
+        shown_key = "-----BEGIN PRIVATE KEY-----\n…\n-----END PRIVATE KEY-----"
+        pems = {"Certificate with its chain, in PEM": certificate, key_label: shown_key}
+        for kind, event, receiver, fields in (
+            ("oauth2", "CustomerRegistered", protected, {**client, "Scope": "deliveries"}),
+            ("mtls", "CustomerDeactivated", trusting, pems),
+        ):
+            await camera.fill_in_an_authentication(event, receiver.url("/members"), kind, fields)
+            await camera.take_part(f"authentication-{kind}", "Receiver", VARIANTS[:2])
+            if kind == "mtls":
+                await camera.page.get_by_label(key_label, exact=True).fill(key)
+            await camera.save()
+            [message_id] = await shop.until(await emit(shop, event), "delivered")
+            await camera.show(f"/deliveries/{message_id}")
+            await camera.page.get_by_text("Response of the receiver").click()
+            await camera.take(f"authentication-{kind}-delivery", tallest=WIDE[1])
 
 
 async def take_all(camera: Photographer, ids: dict[str, str], receiver: Receiver) -> None:
@@ -199,7 +227,6 @@ async def take_all(camera: Photographer, ids: dict[str, str], receiver: Receiver
     await camera.fill_in_a_webhook(receiver.url("/letters/new"))
     await camera.take("webhook-form", all_variants=True)
     await camera.take_part("webhook-test", "Test")
-    await take_authentications(camera, receiver)
     for name, path, all_variants in (
         ("webhook", f"/webhooks/{ids[FAILING]}", True),
         ("dashboard", "/dashboard", True),
@@ -241,7 +268,20 @@ async def main(chromium: str) -> None:
     """Replace what stands in docs/panel/."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
-    with tempfile.TemporaryDirectory() as directory, running_stack(Path(directory), environment=SETTINGS) as stack:
+    authority = Authority()
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        tinyproxy(Path(directory)) as proxy,
+        running_stack(
+            Path(directory),
+            environment={
+                **SETTINGS,
+                "CA_BUNDLE": authority.ca_bundle,
+                "EGRESS_PROXY_URL": f"http://127.0.0.1:{proxy.port}",
+                "EGRESS_NO_PROXY": "127.0.0.1/32",
+            },
+        ) as stack,
+    ):
         database = Database(sqlalchemy_url(stack.database), pool_size=2)
         headers = {"X-AUTH-TOKEN": stack.api_key, "Content-Type": "application/json"}
         async with (
@@ -250,10 +290,13 @@ async def main(chromium: str) -> None:
             async_playwright() as playwright,
         ):
             receiver.otherwise = answer
-            ids = await a_day(LiveShop(stack.store, api), receiver, database)
+            shop = LiveShop(stack.store, api)
+            ids = await a_day(shop, receiver, database)
             browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
             async with logged_in(browser, stack) as page:
-                await take_all(Photographer(page, f"{stack.panel}/{stack.store}"), ids, receiver)
+                camera = Photographer(page, f"{stack.panel}/{stack.store}")
+                await take_all(camera, ids, receiver)
+                await take_authentications(camera, shop, authority)
             await browser.close()
         await database.close()
 
