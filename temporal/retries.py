@@ -41,6 +41,11 @@ OWN_FAULTS = RetryPolicy(
 )
 """Retry policy for faults of the product. A failed attempt brings the delay of its retry schedule instead."""
 
+FIRST_ATTEMPTS_FAULTS = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=1), maximum_attempts=0
+)
+"""The same for first attempts, which continue within a second after an outage of the database."""
+
 STARTS_AT_ONCE = 4
 """Starts of activities under way in one worker. A shard of Temporal writes one after the other, so more are hardly
 faster, and the relay's starts queue behind them: 14 ms behind 4, 130 ms behind 32."""
