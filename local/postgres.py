@@ -50,8 +50,8 @@ SERVER_SETTINGS = {
     "unix_socket_directories": "",  # not used, and the path of a socket may exceed its limit
     "max_connections": "200",  # for the API, workers, a benchmark and psql
     "shared_buffers": "256MB",  # holds the recent part of the log and its indexes
-    "max_wal_size": "1GB",  # a burst needs no checkpoint, and a killed server replays half of it at most, in 3 s
-    "checkpoint_timeout": "10min",
+    "max_wal_size": "1GB",  # a burst needs no checkpoint; half of it is replayed in 3 s
+    "checkpoint_timeout": "1min",  # a killed server replays a minute at most
     "wal_compression": "on",  # compresses the full-page images after a checkpoint to a third
     "fsync": "on",  # an accepted event survives a power cut
     "synchronous_commit": "on",
