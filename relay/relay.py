@@ -17,17 +17,19 @@ from datetime import timedelta
 from uuid import uuid4
 
 from temporalio.client import Client
+from temporalio.common import TypedSearchAttributes
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.delivery.identity import batch_workflow_id
+from domain.urls.targets import shown_target
 from relay.backpressure import Backpressure, WorkflowKind
 from relay.batching import Batching
 from storage.database import Database
 from storage.events.outbox import OUTBOX_CHANNEL, Claim, ClaimedEvent, ClaimLimits, claim, claim_lapsed
 from telemetry.tracing import NO_TRACES, Traces
 from telemetry.worker_metrics import WorkerMetrics
-from temporal.client import START_TIMEOUT
+from temporal.client import START_TIMEOUT, encrypts
 from temporal.messages import EventBatch, EventRef
 from temporal.periodic import OUTAGES, run_periodically
 from temporal.versions import VersionRouting
@@ -178,9 +180,11 @@ class Relay:
         """Start one workflow; retry until Temporal has it, another relay has started it, or Temporal refuses it. Events
         that were not started stay claimed; the claim lapses, and then this relay or another starts the same id."""
         events = [EventRef(event.store_code, str(event.event_id), event.name) for event in claimed]
+        urls = [] if encrypts(self.client) else [url for event in claimed for url in event.urls]
+        attributes = search_attributes(events, [shown_target(url) for url in urls])
         try:
             with self.traces.handing_over(workflow_id, (event.traceparent for event in claimed)):
-                while not await self._started(workflow_id, events):
+                while not await self._started(workflow_id, events, attributes):
                     if self._stopping:
                         self.backpressure.release(workflow_id)
                         return
@@ -188,7 +192,7 @@ class Relay:
         finally:
             del self._starts[workflow_id]
 
-    async def _started(self, workflow_id: str, events: list[EventRef]) -> bool:
+    async def _started(self, workflow_id: str, events: list[EventRef], attributes: TypedSearchAttributes) -> bool:
         """Ask Temporal once; return False if it makes sense to ask again."""
         try:
             await self.client.start_workflow(
@@ -200,7 +204,7 @@ class Relay:
                 # An eager start runs the first task here, without a hop over Temporal's queue. A worker whose version
                 # is not the current one must not ask for it: Temporal would grant it all the same.
                 request_eager_start=self.routing.all_here,
-                search_attributes=search_attributes(events),
+                search_attributes=attributes,
                 static_summary=event_summary(events),
                 memo=memo(events),
                 rpc_timeout=START_TIMEOUT,

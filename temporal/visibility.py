@@ -19,10 +19,11 @@ from temporal.messages import EventRef, FirstAttempts, ScanProgress, ScanTask
 STORE_CODE = SearchAttributeKey.for_keyword_list("StoreCode")
 EVENT_NAME = SearchAttributeKey.for_keyword_list("EventName")
 EVENT_IDS = SearchAttributeKey.for_keyword_list("EventIds")
-RECEIVER_HOST = SearchAttributeKey.for_keyword("ReceiverHost")
-"""Of activities and workflows of one webhook alone: SQL visibility has three slots of keyword lists per namespace."""
+RECEIVER_HOSTS = SearchAttributeKey.for_text("ReceiverHosts")
+"""A text, whose words are hosts: SQL visibility has three slots of keyword lists per namespace, taken by the others. It
+is left out of batches, and where the client encrypts."""
 
-SEARCH_ATTRIBUTE_KEYS: Sequence[SearchAttributeKey[Any]] = (STORE_CODE, EVENT_NAME, EVENT_IDS, RECEIVER_HOST)
+SEARCH_ATTRIBUTE_KEYS: Sequence[SearchAttributeKey[Any]] = (STORE_CODE, EVENT_NAME, EVENT_IDS, RECEIVER_HOSTS)
 SEARCH_ATTRIBUTES: Mapping[str, SearchAttributeIndexedValueType] = {
     key.name: SearchAttributeIndexedValueType(key.indexed_value_type) for key in SEARCH_ATTRIBUTE_KEYS
 }
@@ -34,7 +35,8 @@ def shown_kind(name: str) -> str:
     return SEARCH_ATTRIBUTES[name].name.title().replace("_", "")
 
 
-_HOST = re.compile(r"\[[^\]]*\]|[^:/]*")
+_HOST = re.compile(r"\[[^\]]*\]|[^:/]+")
+_NO_WORD = re.compile(r"[^\w.-]")
 
 MOST_EVENT_IDS = 50
 """Maximum number of event ids in a search attribute: 53 do not fit. A larger batch is found through the event's row."""
@@ -50,11 +52,12 @@ SUMMARY_CHARACTERS = 150
 """Maximum length of a summary, which takes 383 bytes when encrypted; Temporal stores 400."""
 
 
-def search_attributes(events: Sequence[EventRef]) -> TypedSearchAttributes:
-    """Return the search attributes by which the Web UI finds the workflow of these events."""
+def search_attributes(events: Sequence[EventRef], targets: Sequence[str]) -> TypedSearchAttributes:
+    """Return the search attributes by which the Web UI finds the workflow of these events, also by the hosts of its
+    receivers, whose `targets` are host and path."""
     stores, names = sorted({event.store_code for event in events}), sorted({event.name for event in events})
     event_ids = [event.event_id for event in events] if len(events) <= MOST_EVENT_IDS else []
-    return _attributes(_fitting(stores), _fitting(names), event_ids)
+    return _attributes(_fitting(stores), _fitting(names), event_ids, _fitting(sorted(set(map(_host, targets)))))
 
 
 def attributes_of(store_code: str, event_name: str, *event_ids: UUID) -> TypedSearchAttributes:
@@ -67,16 +70,23 @@ def attributes_to(
 ) -> TypedSearchAttributes:
     """Return the search attributes by which the Web UI finds an activity of one delivery, or a drain: also by the host
     of the receiver, whose `target` is host and path, unless the client encrypts (`hidden`)."""
-    if hidden:
-        return attributes_of(store_code, event_name, *event_ids)
-    host = _HOST.match(target.lower())
-    of_host = SearchAttributePair(RECEIVER_HOST, host[0] if host else "")
-    return TypedSearchAttributes([*attributes_of(store_code, event_name, *event_ids), of_host])
+    hosts = [] if hidden else [_host(target)]
+    return _attributes([store_code], [event_name], [str(event_id) for event_id in event_ids], hosts)
 
 
-def _attributes(store_codes: list[str], event_names: list[str], event_ids: list[str]) -> TypedSearchAttributes:
+def _attributes(
+    store_codes: list[str], event_names: list[str], event_ids: list[str], hosts: Sequence[str] = ()
+) -> TypedSearchAttributes:
     pairs = ((STORE_CODE, store_codes), (EVENT_NAME, event_names), (EVENT_IDS, event_ids))
-    return TypedSearchAttributes([SearchAttributePair(key, values) for key, values in pairs if values])
+    lists: list[SearchAttributePair[Any]] = [SearchAttributePair(key, values) for key, values in pairs if values]
+    return TypedSearchAttributes([*lists, *([SearchAttributePair(RECEIVER_HOSTS, " ".join(hosts))] if hosts else [])])
+
+
+def _host(target: str) -> str:
+    """Return the host of a target as one word: PostgreSQL, as Temporal's visibility, reads other characters of a text
+    as its own syntax. An IPv6 address is written with hyphens."""
+    host = _HOST.match(target.lower())
+    return _NO_WORD.sub("-", host[0].strip("[]")) if host else ""
 
 
 def _fitting(values: Sequence[str]) -> list[str]:

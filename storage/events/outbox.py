@@ -8,11 +8,11 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database import Database
@@ -41,6 +41,8 @@ class ClaimedEvent(NamedTuple):
     name: str
     workflow_id: str
     traceparent: str | None = None
+    urls: tuple[str, ...] = ()
+    """URLs subscribed to an event claimed for a workflow of its own, at the time of the claim."""
 
 
 class ClaimLimits(NamedTuple):
@@ -74,12 +76,19 @@ class EventBacklog(NamedTuple):
     oldest_seconds: float
 
 
+_CLAIMED = """store_code, event_id, name, workflow_id, traceparent, CASE WHEN workflow_id LIKE 'event/%' THEN ARRAY(
+    SELECT url FROM subscription
+    WHERE subscription.store_code = event.store_code AND event_name = event.name AND deleted_at IS NULL
+    LIMIT 50
+) ELSE '{}' END AS urls"""
+"""The columns of `ClaimedEvent`."""
+
 # Stores with waiting events are found by a skip scan of the index and served round robin, one event each, until the
 # limit is reached: of a store with a large backlog only as much is read as one claim could take. Rows are locked store
 # by store with SKIP LOCKED, so that concurrent relays skip each other's rows, and updated by ctid, which the lock keeps
 # valid: with a join the planner might read the whole event log. A claim that takes nothing still returns one row
 # without an event, with the cursor.
-_CLAIM = text("""
+_CLAIM = text(f"""
 WITH RECURSIVE store AS (
     (SELECT store_code, sequence AS first, 1 AS nth FROM event
         WHERE matched_at IS NULL AND workflow_id IS NULL AND store_code > :after
@@ -118,7 +127,7 @@ WITH RECURSIVE store AS (
     UPDATE event SET claimed_until = clock_timestamp() + make_interval(secs => :lease), workflow_id = coalesce(
         (SELECT share.workflow_id FROM share LIMIT 1), 'event/' || store_code || '/' || event_id)
     WHERE ctid = ANY(ARRAY(SELECT row_ctid FROM picked))
-    RETURNING store_code, event_id, name, workflow_id, traceparent
+    RETURNING {_CLAIMED}
 )
 SELECT claimed.*, coalesce((SELECT store_code FROM store WHERE nth = :stores), '') AS after,
     coalesce((SELECT sum(events) FROM waiting), 0) > coalesce((SELECT sum(events) FROM share), 0) AS more
@@ -156,10 +165,10 @@ UNION ALL (SELECT workflow_id FROM lapsed WHERE batch ORDER BY since LIMIT :batc
 """)
 
 # No join: with one, the planner would read the whole table to find the unmatched events.
-_CLAIM_AGAIN = text("""
+_CLAIM_AGAIN = text(f"""
 UPDATE event SET claimed_until = clock_timestamp() + make_interval(secs => :lease)
 WHERE matched_at IS NULL AND workflow_id = ANY(:ids)
-RETURNING store_code, event_id, name, workflow_id, traceparent
+RETURNING {_CLAIMED}
 """)
 
 _BACKLOG = text(f"""
@@ -180,12 +189,7 @@ async def claim(connection: AsyncConnection, limits: ClaimLimits, *, after: str 
     """
     values = limits._asdict() | {"after": after, "stores": STORES_A_CLAIM, "depth": DEPTH, "lease": lease_seconds}
     rows = (await connection.execute(_CLAIM, values)).all()
-    events = [
-        ClaimedEvent(row.store_code, row.event_id, row.name, row.workflow_id, row.traceparent)
-        for row in rows
-        if row.event_id is not None
-    ]
-    return Claim(events, rows[0].after, rows[0].more)
+    return Claim([_claimed(row) for row in rows if row.event_id is not None], rows[0].after, rows[0].more)
 
 
 async def claim_lapsed(
@@ -199,7 +203,11 @@ async def claim_lapsed(
     if not workflow_ids:
         return []
     rows = await connection.execute(_CLAIM_AGAIN, {"ids": workflow_ids, "lease": lease_seconds})
-    return list(rows_as(ClaimedEvent, rows))
+    return [_claimed(row) for row in rows]
+
+
+def _claimed(row: Row[Any]) -> ClaimedEvent:
+    return ClaimedEvent(row.store_code, row.event_id, row.name, row.workflow_id, row.traceparent, tuple(row.urls))
 
 
 async def backlog(connection: AsyncConnection, *, limit: int) -> EventBacklog:

@@ -128,8 +128,8 @@ async def test_a_certificate_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_in_temporal_cloud_the_commands_of_its_own_tools_are_told() -> None:
-    told = "\n".join(cloud_commands("shop.a1b2c", ["EventIds", "ReceiverHost"], 7))
-    added = "--search-attribute EventIds=KeywordList --search-attribute ReceiverHost=Keyword"
+    told = "\n".join(cloud_commands("shop.a1b2c", ["EventIds", "ReceiverHosts"], 7))
+    added = "--search-attribute EventIds=KeywordList --search-attribute ReceiverHosts=Text"
     assert f"tcld namespace search-attributes add --namespace shop.a1b2c {added}" in told
     assert "tcld namespace retention set --namespace shop.a1b2c --retention-days 7" in told
     assert "Namespaces, shop.a1b2c, Edit" in told
@@ -140,7 +140,7 @@ def test_what_others_made_beside_ours_does_not_matter() -> None:
     assert missing_attributes({"Theirs": KEYWORD, "EventName": KEYWORD_LIST}) == [
         "StoreCode",
         "EventIds",
-        "ReceiverHost",
+        "ReceiverHosts",
     ]
     with pytest.raises(SetupError, match="EventIds is there as KEYWORD;"):
         missing_attributes({"EventIds": KEYWORD})

@@ -115,6 +115,22 @@ async def test_what_is_claimed_singly_gets_the_id_of_its_event(ground: Ground) -
     assert event == ClaimedEvent(STORE, event_id, "CustomerUpdated", event_workflow_id(STORE, event_id))
 
 
+async def test_what_is_claimed_singly_comes_with_the_urls_subscribed_to_it(ground: Ground) -> None:
+    for url, deleted in (("https://a.example/1", False), ("https://b.example/2", False), ("https://c.example/3", True)):
+        subscription_id = await ground.subscribe("CustomerUpdated", url)
+        if deleted:
+            await ground.execute("UPDATE subscription SET deleted_at = now() WHERE id = :id", id=subscription_id)
+    await ground.subscribe("TransactionRegistered", "https://d.example/4")
+    await ground.emit("CustomerUpdated", "{}")
+    [single] = await claimed(ground.database, limits(singles=1))
+    assert sorted(single.urls) == ["https://a.example/1", "https://b.example/2"]
+    await let_lapse(ground, {single.workflow_id})
+    [again] = await lapsed(ground.database)
+    assert sorted(again.urls) == sorted(single.urls)
+    await ground.emit("CustomerUpdated", "{}", 2)
+    assert [event.urls for event in await claimed(ground.database)] == [(), ()], "of a batch nobody asks"
+
+
 async def test_the_oldest_is_claimed_first(ground: Ground) -> None:
     first = await ground.emit("CustomerUpdated", "{}", 20)
     await ground.emit("CustomerUpdated", "{}", 20)

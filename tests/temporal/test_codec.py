@@ -13,7 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.identity import event_workflow_id, manual_attempt_id
 from temporal.codec import EncryptingCodec, PayloadConverter, PayloadKeyError, data_converter
-from temporal.visibility import RECEIVER_HOST
+from temporal.visibility import RECEIVER_HOSTS
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline, settings_for
 from tests.receiver import Receiver, status
@@ -117,7 +117,7 @@ async def test_a_delivery_is_retried_kept_and_acted_on_with_everything_encrypted
     for reference in (
         "/hook",
         "127.0.0.1",
-        RECEIVER_HOST.name,
+        RECEIVER_HOSTS.name,
         str(subscription_id),
         str(delivery.message_id),
         "http_5xx",

@@ -11,7 +11,7 @@ from temporal.codec import data_converter
 from temporal.messages import EventRef, FirstAttempt, FirstAttempts
 from temporal.visibility import (
     MOST_ROWS,
-    RECEIVER_HOST,
+    RECEIVER_HOSTS,
     SUMMARY_CHARACTERS,
     as_summary,
     attributes_to,
@@ -74,11 +74,11 @@ def test_the_table_of_an_event_has_the_panels_words(status: str, words: str) -> 
     [
         ("https://Shop.example.com/hook", "shop.example.com"),
         ("http://127.0.0.1:9000", "127.0.0.1"),
-        ("https://[2001:DB8::1]:8443/hook", "[2001:db8::1]"),
+        ("https://[2001:DB8::1]:8443/hook", "2001-db8--1"),
     ],
 )
 def test_a_receiver_is_found_by_its_host(url: str, host: str) -> None:
-    assert attributes_to(shown_target(url), "shop", "CustomerUpdated", hidden=False).get(RECEIVER_HOST) == host
+    assert attributes_to(shown_target(url), "shop", "CustomerUpdated", hidden=False).get(RECEIVER_HOSTS) == host
 
 
 def test_a_summary_that_fits_is_shown_whole() -> None:

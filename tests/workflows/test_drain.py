@@ -13,7 +13,7 @@ from domain.delivery.identity import drain_workflow_id
 from storage.deliveries.bulk_actions import BulkActionKind
 from storage.subscriptions.queries import disable, enable, pause, resume
 from temporal.drains import Drains
-from temporal.visibility import EVENT_NAME, RECEIVER_HOST, STORE_CODE
+from temporal.visibility import EVENT_NAME, RECEIVER_HOSTS, STORE_CODE
 from tests.bulk_actions import begun_bulk_action
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
@@ -78,7 +78,7 @@ async def test_an_operator_finds_the_drain_by_store_event_and_host_and_sees_what
 
         async def listed() -> bool:
             named = f"{STORE_CODE.name} = '{STORE}' AND {EVENT_NAME.name} = 'CustomerUpdated'"
-            query = f"{named} AND {RECEIVER_HOST.name} = '127.0.0.1'"
+            query = f"{named} AND {RECEIVER_HOSTS.name} = '127.0.0.1'"
             return drain_id in [one.id async for one in client.list_workflows(query)]
 
         async def summaries() -> list[str]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,9 +13,10 @@ from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery import lifecycle
-from domain.delivery.identity import message_id
+from domain.delivery.identity import event_workflow_id, message_id
 from local.ports import hold_free
 from temporal.codec import data_converter
+from temporal.visibility import EVENT_IDS, RECEIVER_HOSTS
 from tests.deadlines import eventually
 from tests.forward_proxy import tinyproxy
 from tests.pipeline import STORE, Pipeline, pipeline
@@ -41,6 +43,24 @@ async def test_one_event_reaches_its_one_subscription(database_url: str, tempora
         assert (attempt.number, attempt.status_code, attempt.failure, attempt.trigger) == (1, 200, None, "automatic")
         assert str(attempt.request_id) == body["requestId"]
         assert attempt.outcome_at >= attempt.started_at
+
+
+async def test_an_operator_finds_the_workflow_of_an_event_by_each_host_it_goes_to(
+    database_url: str, temporal: WorkflowEnvironment
+) -> None:
+    async with Receiver() as receiver, pipeline(database_url, temporal.client) as running:
+        for host in ("127.0.0.1", "localhost", "[::1]"):
+            await running.subscribe("CustomerUpdated", receiver.url("/hook").replace("127.0.0.1", host))
+        [event_id] = await running.emit("CustomerUpdated", CUSTOMER)
+        expected = [event_workflow_id(STORE, event_id)]
+
+        async def found(host: str) -> bool:
+            query = f"{RECEIVER_HOSTS.name} = '{host}' AND {EVENT_IDS.name} = '{event_id}'"
+            return [one.id async for one in running.client.list_workflows(query)] == expected
+
+        for host in ("127.0.0.1", "localhost", "--1"):
+            await eventually(partial(found, host), 20, f"the workflow in the list of {host}")
+        assert not await found("127.0.0.2")
 
 
 @pytest.mark.usefixtures("programs")

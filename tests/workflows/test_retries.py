@@ -19,7 +19,7 @@ from storage.deliveries.transitions import cancel, own_retries
 from temporal.codec import data_converter
 from temporal.retries import RETRY_PRIORITY, STARTS_AT_ONCE, OverdueRounds, Retries, watch_overdue
 from temporal.starts import ActionStarts
-from temporal.visibility import EVENT_IDS, EVENT_NAME, RECEIVER_HOST, STORE_CODE
+from temporal.visibility import EVENT_IDS, EVENT_NAME, RECEIVER_HOSTS, STORE_CODE
 from tests.bulk_actions import fail_many
 from tests.deadlines import eventually
 from tests.pipeline import STORE, Pipeline, pipeline
@@ -84,7 +84,7 @@ async def test_an_operator_finds_the_activity_that_waits(
             STORE_CODE.name: [STORE],
             EVENT_NAME.name: [EVENT],
             EVENT_IDS.name: [str(event_id)],
-            RECEIVER_HOST.name: "127.0.0.1",
+            RECEIVER_HOSTS.name: "127.0.0.1",
         }
         summary = await running.client.data_converter.decode([found.raw_info.user_metadata.summary])
         assert summary == [f"{receiver.url('/hook').removeprefix('http://')} · {EVENT} · {STORE}"]
@@ -94,7 +94,7 @@ async def test_an_operator_finds_the_activity_that_waits(
         assert (await workflow.result())["retrying"] == 1, "the workflow does not wait"
 
         async def listed() -> bool:
-            query = f"{RECEIVER_HOST.name} = '127.0.0.1' AND {EVENT_IDS.name} = '{event_id}'"
+            query = f"{RECEIVER_HOSTS.name} = '127.0.0.1' AND {EVENT_IDS.name} = '{event_id}'"
             return [one.activity_id async for one in running.client.list_activities(query)] == [found.activity_id]
 
         await eventually(listed, 20, "the activity in a list")
