@@ -12,6 +12,7 @@ from tests.pipeline import Pipeline
 DAY = 86_400
 
 INSTANTS = {
+    "subscription": ("status_since",),
     "subscription_health": ("failing_since", "breaker_opened_at", "probe_at"),
     "delivery": ("created_at", "next_attempt_at"),
 }

@@ -306,15 +306,19 @@ async def end_open(
     return held + pending.rowcount
 
 
+_BEFORE_SCHEDULE = "clock_timestamp() - make_interval(secs => :seconds)"
+# A pause or a limit may have held them for longer, without a probe.
 _OUTWAITED = text(f"""
 UPDATE delivery SET status = {_EXHAUSTED}, reason = '{Reason.BREAKER_OPEN}', {_NO_NEXT_ATTEMPT},
     holds_group = (SELECT ordered AND after_exhausted = 'hold' FROM subscription WHERE subscription.id = :id)
 FROM (
     SELECT message_id FROM delivery
-    WHERE subscription_id = :id AND status = {_HELD}
-        AND created_at < clock_timestamp() - make_interval(secs => :seconds)
+    WHERE subscription_id = :id AND status = {_HELD} AND created_at < {_BEFORE_SCHEDULE}
         AND NOT EXISTS (SELECT FROM bulk_action WHERE bulk_action.id = delivery.bulk_action_id
-            AND bulk_action.created_at >= clock_timestamp() - make_interval(secs => :seconds))
+            AND bulk_action.created_at >= {_BEFORE_SCHEDULE})
+        AND EXISTS (SELECT FROM subscription JOIN subscription_health ON subscription_id = subscription.id
+            WHERE subscription.id = :id AND greatest(status_since, breaker_opened_at) < {_BEFORE_SCHEDULE}
+                AND breaker_opened_at IS NOT NULL)
     ORDER BY event_sequence, message_id LIMIT :most FOR UPDATE SKIP LOCKED
 ) AS outwaited
 WHERE delivery.message_id = outwaited.message_id
@@ -322,7 +326,8 @@ WHERE delivery.message_id = outwaited.message_id
 
 
 async def exhaust_outwaited(connection: AsyncConnection, subscription_id: UUID, schedule_seconds: float) -> int:
-    """Exhaust at most `ENDED_AT_ONCE` deliveries held (again) for longer than the retry schedule; return how many."""
+    """Exhaust at most `ENDED_AT_ONCE` deliveries, return how many: those whose receiver was probed in vain for a whole
+    retry schedule since they were created or their bulk action began."""
     values = {"id": subscription_id, "seconds": schedule_seconds, "most": ENDED_AT_ONCE}
     return (await connection.execute(_OUTWAITED, values)).rowcount
 

@@ -146,10 +146,13 @@ EXHAUSTED_READ = 1_000
 """Maximum number of exhausted deliveries read per subscription and URL, newest first. A receiver may have been failing
 for months, and this many show whether enough deliveries have ended lately."""
 
+# During a pause the receiver cannot succeed.
 _FAILING_FOR = text("""
-SELECT failing_since, CAST(extract(epoch FROM clock_timestamp() - failing_since) AS float8) AS seconds
-FROM subscription_health
-WHERE subscription_id = :id AND failing_since <= clock_timestamp() - make_interval(secs => :at_least)
+SELECT since, CAST(extract(epoch FROM clock_timestamp() - since) AS float8) AS seconds
+FROM subscription JOIN subscription_health AS health ON health.subscription_id = subscription.id
+CROSS JOIN LATERAL (SELECT greatest(failing_since, status_since) AS since) AS asked
+WHERE subscription.id = :id AND failing_since IS NOT NULL
+    AND since <= clock_timestamp() - make_interval(secs => :at_least)
 """)
 
 # Open deliveries and those exhausted since the first failure, counted up to `:most`.
@@ -209,15 +212,15 @@ async def failing(
 ) -> tuple[float | None, int]:
     """Return (seconds since the first failure in a row, undelivered deliveries since then, counted up to `most`).
 
-    Return (None, 0) without counting for a subscription that has been failing for less than `at_least_seconds`.
-    Counting turns bitmap scans off for the rest of the transaction.
+    The end of a later pause stands for the first failure. Return (None, 0) without counting for a subscription that has
+    been failing for less than `at_least_seconds`. Counting turns bitmap scans off for the rest of the transaction.
     """
     values = {"id": subscription_id, "at_least": at_least_seconds}
     row = (await connection.execute(_FAILING_FOR, values)).one_or_none()
     if row is None:
         return None, 0
     await use_indexes_in_order(connection)
-    undelivered = {"subscription_id": subscription_id, "since": row.failing_since, "most": most}
+    undelivered = {"subscription_id": subscription_id, "since": row.since, "most": most}
     return row.seconds, (await connection.execute(_UNDELIVERED, undelivered)).scalar_one()
 
 

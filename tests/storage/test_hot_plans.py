@@ -236,11 +236,12 @@ async def failing_for_months(connection: AsyncConnection) -> None:
     )
     await connection.execute(
         text(
-            "INSERT INTO subscription_health (subscription_id, failures_in_row, failing_since) "
-            "VALUES (:id, 1, now() - interval '6 days')"
+            "INSERT INTO subscription_health (subscription_id, failures_in_row, failing_since, breaker_opened_at) "
+            "VALUES (:id, 1, now() - interval '6 days', now() - interval '6 days')"
         ),
         {"id": ORDERED},
     )
+    await connection.execute(text("UPDATE subscription SET status_since = now() - interval '7 days'"))
 
 
 async def end_all(connection: AsyncConnection, subscription_id: UUID) -> int:
@@ -312,7 +313,7 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
     ("count failed ones", no_keys, lambda c, _: count_recoverable(c, ORDERED, everything(("exhausted",)))),
     ("end all of a mountain", no_keys, lambda c, _: end_all(c, ORDERED)),
     ("end all where nothing waits", all_delivered, end_all),
-    ("what outwaited its schedule", no_keys, lambda c, _: exhaust_outwaited(c, ORDERED, 0)),
+    ("what outwaited its schedule", failing_for_months, lambda c, _: exhaust_outwaited(c, ORDERED, 0)),
     ("whom to keep", no_keys, lambda c, _: subscriptions_to_drain(c)),
     ("failing for days", failing_for_months, lambda c, _: failing(c, ORDERED, at_least_seconds=1, most=100)),
     ("health", message_ids, lambda c, given: record_health(c, set(given[:5]), {given[6]: 1}, BreakerRules())),

@@ -22,7 +22,7 @@ from storage.subscriptions.notices import (
     notice_sent,
     stores_with_due_notices,
 )
-from storage.subscriptions.queries import disable, disable_by_system
+from storage.subscriptions.queries import disable, disable_by_system, pause, resume
 from storage.subscriptions.state import failing, record_health
 from tests.ground import STORE, Ground
 from tests.pipeline import ENCRYPTION_KEY
@@ -216,6 +216,7 @@ async def test_failing_counts_what_was_not_delivered_since_the_first_failure(
     async with ground.database.transaction() as connection:
         assert await failing(connection, subscription_id, at_least_seconds=5 * day, most=10) == (None, 0)
     await ground.execute("UPDATE subscription_health SET failing_since = now() - interval '6 days'")
+    await ground.execute("UPDATE subscription SET status_since = now() - interval '7 days'")
     async with ground.database.transaction() as connection:
         seconds, deliveries = await failing(connection, subscription_id, at_least_seconds=5 * day, most=10)
         assert seconds is not None
@@ -223,11 +224,19 @@ async def test_failing_counts_what_was_not_delivered_since_the_first_failure(
         assert deliveries == 3
         assert (await failing(connection, subscription_id, at_least_seconds=5 * day, most=2))[1] == 2
         assert await failing(connection, uuid4(), at_least_seconds=0, most=2) == (None, 0)
+        await pause(connection, subscription_id, reason="by hand")
+        await resume(connection, subscription_id)
+        assert await failing(connection, subscription_id, at_least_seconds=day, most=10) == (None, 0), "not in a pause"
 
 
 async def test_what_waited_too_long_is_counted(ground: Ground, subscription_id: UUID) -> None:
     for _ in range(3):
         await add_delivery(ground, subscription_id, "held")
+    await ground.execute("UPDATE subscription SET status_since = now() - interval '7 days'")
+    await ground.execute(
+        "INSERT INTO subscription_health (subscription_id, breaker_opened_at) VALUES (:id, now() - interval '7 days')",
+        id=subscription_id,
+    )
     async with ground.database.transaction() as connection:
         assert await exhaust_outwaited(connection, subscription_id, 86400) == 3
         assert await exhaust_outwaited(connection, subscription_id, 86400) == 0

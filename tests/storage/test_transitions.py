@@ -188,6 +188,12 @@ async def sent_test(connection: AsyncConnection, setting: Setting) -> None:
     await transitions.create_test(connection, values | named | subscription | {"sequence": sequence})
 
 
+async def outwaited(connection: AsyncConnection, setting: Setting) -> None:
+    opened = "INSERT INTO subscription_health (subscription_id, breaker_opened_at) VALUES (:id, now())"
+    await connection.execute(text(opened), {"id": setting.subscription_id})
+    await transitions.exhaust_outwaited(connection, setting.subscription_id, 0.0)
+
+
 async def lines_assigned(connection: AsyncConnection, setting: Setting) -> None:
     await transitions.assign_ordering_keys(
         connection, list(setting.message_ids.values()), range(len(setting.message_ids))
@@ -232,9 +238,7 @@ STEPS: Mapping[Cause, list[Step]] = {
         *(held_for(reason) for reason in (Reason.SUBSCRIPTION_PAUSED, Reason.BREAKER_OPEN, Reason.LIMITED)),
         *(withdrawn(DeliveryStatus.HELD, reason) for reason in HOLD_REASONS),
     ],
-    Cause.OUTWAIT: [
-        lambda connection, setting: transitions.exhaust_outwaited(connection, setting.subscription_id, 0.0)
-    ],
+    Cause.OUTWAIT: [outwaited],
     Cause.DISABLE: ended(DeliveryStatus.EXHAUSTED, Reason.SUBSCRIPTION_DISABLED),
     Cause.DELETE: ended(DeliveryStatus.CANCELLED, Reason.SUBSCRIPTION_DELETED),
     Cause.ERASE: [

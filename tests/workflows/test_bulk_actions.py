@@ -171,10 +171,12 @@ async def test_a_recovery_behind_an_open_breaker_asks_at_once_and_begins_the_sch
     subscription_id = await fresh(running, receiver, 3)
     long_ago = datetime.now(UTC) - timedelta(days=9)  # far longer than the retry schedule
     await running.execute("UPDATE delivery SET created_at = :at", at=long_ago)
+    await running.execute("UPDATE subscription SET status_since = :at", at=long_ago)
     await running.execute(
         "INSERT INTO subscription_health (subscription_id, failures_in_row, breaker_opened_at, probe_at, "
-        "probe_interval_seconds) VALUES (:id, 3, now(), now() + interval '1 hour', 60)",
+        "probe_interval_seconds) VALUES (:id, 3, :at, now() + interval '1 hour', 60)",
         id=subscription_id,
+        at=long_ago,
     )
     action_id = await begin(running, BulkActionKind.RECOVER, subscription_id, 3)
     assert (await ended(running, action_id, BulkActionKind.RECOVER)).status == "finished"

@@ -77,6 +77,7 @@ async def fail_for(running: Pipeline, subscription_id: UUID, days: float) -> Non
         id=subscription_id,
         days=days,
     )
+    await running.execute("UPDATE subscription SET status_since = now() - interval '1 year'")
 
 
 async def test_an_operator_hears_of_a_failing_receiver_and_of_its_recovery(

@@ -16,6 +16,7 @@ from storage.deliveries.held import subscriptions_to_drain
 from storage.deliveries.open import DUE_SOON_SECONDS
 from storage.deliveries.ordering import first_unmatched
 from storage.deliveries.transitions import ENDED_AT_ONCE, exhaust_outwaited
+from storage.subscriptions.queries import pause, resume
 from tests.bulk_actions import fail_many
 from tests.ground import STORE
 from tests.receiver import Receiver, status, when
@@ -105,16 +106,41 @@ async def test_of_a_mountain_a_410_ends_one_page_at_once_and_the_drain_ends_the_
     assert await bench.scalar(told) == mountain + 1
 
 
-async def test_what_outwaited_its_schedule_ends_page_by_page(bench: Workbench, receiver: Receiver) -> None:
+async def failing_for_a_month(bench: Workbench, receiver: Receiver, held: int) -> UUID:
+    """A subscription behind an open breaker, with as many deliveries that have been held all the time."""
     subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
     [event_id] = await bench.emit("CustomerUpdated", "{}")
-    old = {"status": "held", "reason": "breaker_open", "created_at": datetime.now(UTC) - timedelta(days=30)}
-    await fail_many(bench, subscription_id, event_id, 2 * ENDED_AT_ONCE + 5, **old)
+    month_ago = datetime.now(UTC) - timedelta(days=30)
+    await fail_many(bench, subscription_id, event_id, held, status="held", reason="breaker_open", created_at=month_ago)
+    await bench.execute("UPDATE subscription SET status_since = :at", at=month_ago)
     await bench.execute(
         "INSERT INTO subscription_health (subscription_id, failures_in_row, breaker_opened_at, probe_at) "
-        "VALUES (:id, 9, now(), now() + interval '1 hour')",
+        "VALUES (:id, 9, :at, now() + interval '1 hour')",
         id=subscription_id,
+        at=month_ago,
     )
+    return subscription_id
+
+
+@pytest.mark.parametrize("event", ["a pause ends", "the breaker opens"])
+async def test_the_retry_schedule_of_held_deliveries_runs_only_while_their_receiver_is_probed(
+    bench: Workbench, receiver: Receiver, event: str
+) -> None:
+    """Older deliveries were held by a pause, a limit or a bulk action, and nobody asked the receiver for them."""
+    subscription_id = await failing_for_a_month(bench, receiver, held=3)
+    async with bench.database.transaction() as connection:
+        if event == "a pause ends":
+            assert await pause(connection, subscription_id, reason="by hand")
+            assert await resume(connection, subscription_id)
+    if event == "the breaker opens":
+        await bench.execute("UPDATE subscription_health SET breaker_opened_at = now()")
+    await bench.execute("UPDATE subscription_health SET probe_at = now()")
+    await round_of(bench, subscription_id)
+    assert await bench.statuses() == {"delivered": 3}
+
+
+async def test_what_outwaited_its_schedule_ends_page_by_page(bench: Workbench, receiver: Receiver) -> None:
+    subscription_id = await failing_for_a_month(bench, receiver, held=2 * ENDED_AT_ONCE + 5)
     async with bench.database.transaction() as connection:
         assert await exhaust_outwaited(connection, subscription_id, 86_400) == ENDED_AT_ONCE
     await round_of(bench, subscription_id)
