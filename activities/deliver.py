@@ -178,6 +178,7 @@ class DeliveryActivities:
             and not self.dispatcher.taken(delivery)
             and (delivery.next_in_seconds or 0) <= 0
             and refusal is None
+            and subscription.hold_reason is None
             and may_begin(subscription.id)
         )
 

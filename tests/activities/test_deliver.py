@@ -388,10 +388,13 @@ async def test_edits_take_effect_at_the_next_attempt(bench: Workbench, receiver:
     [
         pytest.param({"deleted_at": "now"}, ("cancelled", "subscription_deleted"), id="deleted"),
         pytest.param({"status": "disabled"}, ("exhausted", "subscription_disabled"), id="disabled"),
+        pytest.param({"status": "paused"}, ("held", "subscription_paused"), id="paused"),
+        pytest.param({"rate_limit_per_second": 1}, ("held", "limited"), id="limited"),
+        pytest.param({"breaker_opened_at": "now"}, ("held", "breaker_open"), id="breaker open"),
     ],
 )
-async def test_no_further_attempt_for_a_subscription_that_is_gone(
-    bench: Workbench, receiver: Receiver, columns: dict[str, str], expected: tuple[str, str]
+async def test_no_further_attempt_for_a_subscription_that_is_gone_or_suspended(
+    bench: Workbench, receiver: Receiver, columns: dict[str, Any], expected: tuple[str, str]
 ) -> None:
     receiver.script(status(500))
     subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
@@ -400,6 +403,8 @@ async def test_no_further_attempt_for_a_subscription_that_is_gone(
     [message_id] = await bench.waiting()
     if "deleted_at" in columns:
         await bench.execute("UPDATE subscription SET deleted_at = now() WHERE id = :id", id=subscription_id)
+    elif "breaker_opened_at" in columns:
+        await bench.execute("UPDATE subscription_health SET breaker_opened_at = now()")
     else:
         await bench.edit(subscription_id, **columns)
     await bench.execute("UPDATE delivery SET next_attempt_at = now()")
@@ -407,8 +412,9 @@ async def test_no_further_attempt_for_a_subscription_that_is_gone(
     end = await bench.deliver_webhook(message_id)
     assert (end.status, end.reason, end.attempts) == (*expected, 1)
     [delivery] = await bench.deliveries()
-    assert (delivery.status, delivery.reason, delivery.next_attempt_at) == (*expected, None)
-    assert delivery.ended_at is not None
+    assert (delivery.status, delivery.reason) == expected
+    is_held = delivery.status == "held"
+    assert (delivery.next_attempt_at is not None, delivery.ended_at is not None) == (is_held, not is_held)
     assert len(receiver.requests) == 1
     assert (await bench.deliver_webhook(message_id)).status == expected[0]
 
