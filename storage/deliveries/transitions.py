@@ -120,8 +120,8 @@ async def adopt(connection: AsyncConnection, modern_id: UUID, columns: Mapping[s
 
 # Attempts: outcomes and withdrawn intents
 
-# An outcome to be retried does not change the status: a delivery that was held meanwhile stays held. It commits the id
-# of the activity that owns the later attempts, before that activity is started.
+# An outcome to be retried does not change the status: a delivery that was held meanwhile stays held, for its reason. It
+# commits the id of the activity that owns the later attempts, before that activity is started.
 
 _OUTCOME = """message_id uuid, number int, began_seconds_ago float8, duration_ms int, status_code int, failure text,
     detail text, response_excerpt text, body_sha256 bytea, url text, status text, reason text, failures int,
@@ -141,7 +141,9 @@ WITH outcome AS MATERIALIZED (
 )
 UPDATE delivery SET
     status = CASE WHEN outcome.status IN ({_PENDING}, '{UNCHANGED}') THEN delivery.status ELSE outcome.status END,
-    reason = CASE WHEN outcome.status IN ({_PENDING}, '{UNCHANGED}') THEN delivery.reason ELSE outcome.reason END,
+    reason = CASE WHEN outcome.status IN ({_PENDING}, '{UNCHANGED}')
+            OR outcome.reason = '{Reason.OVERLOAD}' AND delivery.status = {_HELD}
+        THEN delivery.reason ELSE outcome.reason END,
     url = outcome.url, attempts = greatest(delivery.attempts, outcome.number),
     failures = CASE WHEN outcome.status = '{UNCHANGED}' THEN delivery.failures ELSE outcome.failures END,
     last_status_code = outcome.status_code, last_failure = outcome.failure,

@@ -225,7 +225,7 @@ STEPS: Mapping[Cause, list[Step]] = {
         recorded(DeliveryStatus.HELD, Reason.RETRY, NOT_PENDING),
         recorded(DeliveryStatus.HELD, Reason.BREAKER_OPEN, NOT_PENDING),
         # Too many retries fall due together.
-        recorded(DeliveryStatus.HELD, Reason.OVERLOAD, [DeliveryStatus.PENDING]),
+        recorded(DeliveryStatus.HELD, Reason.OVERLOAD),
     ],
     Cause.RETRY: [lambda connection, setting: transitions.own_retries(connection, list(setting.message_ids.values()))],
     Cause.MANUAL_FAILURE: [recorded(UNCHANGED)],
