@@ -37,7 +37,7 @@ from sending.http.connection import PIECES_MAX
 from sending.rate_limit import HEADROOM, RateLimiter
 from settings import Settings
 from storage.deliveries.retries import MOST_DUE_IN_A_SECOND, MOST_IN_ALL, MOST_OF_A_SUBSCRIPTION, overload
-from storage.deliveries.transitions import CARRIED_OUT_BY
+from storage.deliveries.transitions import carried_out_by
 from storage.events.outbox import claim
 from telemetry.worker_health import SDK_METRICS
 from telemetry.worker_metrics import WorkerMetrics
@@ -222,7 +222,7 @@ def lifecycle_page() -> str:
     for row in TRANSITIONS:
         source = "–" if row.source is None else f"`{row.source}`"
         reasons = ", ".join(f"`{reason}`" for reason in row.reasons)
-        functions = ", ".join(f"`{function.__name__}`" for function in CARRIED_OUT_BY[row.cause])
+        functions = ", ".join(f"`{function.__name__}`" for function in carried_out_by(row))
         lines.append(f"| {source} | `{row.target}` | {row.cause} | {reasons} | {functions} |")
     return "\n".join(lines) + "\n"
 

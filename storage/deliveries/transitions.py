@@ -13,7 +13,16 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.delivery.identity import drain_workflow_id
-from domain.delivery.lifecycle import OPEN, TERMINAL, UNCHANGED, Cause, DeliveryStatus, Reason, SubscriptionStatus
+from domain.delivery.lifecycle import (
+    OPEN,
+    TERMINAL,
+    UNCHANGED,
+    Cause,
+    DeliveryStatus,
+    Reason,
+    SubscriptionStatus,
+    Transition,
+)
 from domain.wire.bodies import MAIN, TEST
 from storage.columns import as_arrays, by_column, in_list, unnest
 from storage.deliveries.attempts import Outcome, by_day
@@ -482,3 +491,10 @@ CARRIED_OUT_BY: Mapping[Cause, tuple[Callable[..., Any], ...]] = {
     Cause.RELEASE_ORDER: (release_groups,),
 }
 """The functions that carry out the transitions of each cause."""
+
+
+def carried_out_by(row: Transition) -> tuple[Callable[..., Any], ...]:
+    """Return the functions that carry out a transition: an attempt is withdrawn only from a pending delivery."""
+    return tuple(
+        one for one in CARRIED_OUT_BY[row.cause] if one is not withdraw or row.source == DeliveryStatus.PENDING
+    )
