@@ -12,6 +12,7 @@ from temporalio.service import RPCError
 
 from domain.delivery.identity import drain_workflow_id
 from domain.delivery.lifecycle import OPEN, UNCHANGED, DeliveryStatus, Step, SubscriptionStatus, ending_before
+from sending.concurrency import WithdrawnError
 from sending.dispatcher import AttemptTakenError, Dispatcher
 from storage.database import Database
 from storage.deliveries.open import OpenDelivery, load
@@ -91,7 +92,7 @@ class RetryActivities:
                         raise _try_again("NotDueYet", "not due yet", seconds)
                     under_way = self.dispatcher.begin(delivery, "automatic")
             if under_way is not None:
-                with suppress(AttemptTakenError):
+                with suppress(AttemptTakenError, WithdrawnError):
                     step = await asyncio.shield(under_way)
                     if step.status == DeliveryStatus.HELD:
                         held = await self._load(message_id)
@@ -150,6 +151,8 @@ class RetryActivities:
                 step = await asyncio.shield(self.dispatcher.begin(replace(delivery, redelivered=True), trigger))
             except AttemptTakenError:
                 return superseded
+            except WithdrawnError:  # it was the drain's, whose round has ended
+                raise _try_again("Withdrawn", "the attempt was withdrawn", LEASE_POLL_SECONDS) from None
             if step.status == DeliveryStatus.DELIVERED and not delivery.is_test:
                 with suppress(RPCError):  # the drain watchdog or its next probe comes instead
                     await self._notify_drain(delivery)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -397,6 +398,42 @@ async def test_an_attempt_that_queues_for_longer_than_its_activity_goes_on_and_t
         answered.set()
         assert [(await one).status for one in (sending, again)] == ["delivered", "delivered"]
         assert len(receiver.requests) == 4
+
+
+@pytest.mark.parametrize("activity", ["deliver-webhook", "send-now"])
+async def test_an_activity_whose_attempt_the_drain_withdraws_logs_no_fault(
+    cleared_url: str, receiver: Receiver, activity: str
+) -> None:
+    answered = asyncio.Event()
+    async with workbench(cleared_url, retry_schedule_seconds=(HOUR,), subscription_concurrency=1) as bench:
+        receiver.script(status(503), status(503), when(answered, status(200)))
+        subscription_id = await bench.subscribe(EVENT, receiver.url("/hook"))
+        for _ in range(2):
+            await bench.attempt_events(await bench.emit(EVENT, "{}"))
+        first, second = await bench.waiting()
+        sending = asyncio.create_task(bench.deliver_webhook(first))
+        await receiver.wait_for(3)
+        async with bench.database.transaction() as connection:
+            await hold(connection, second, Reason.OVERLOAD, f"subscription/{subscription_id}")
+        bench.dispatcher.begin(replace(await bench.load(second), hold_again_as=Reason.RETRY), "automatic")
+        if activity == "deliver-webhook":
+            joining = asyncio.create_task(bench.deliver_webhook(second, retry_id=f"{second}/1", due=False))
+        else:
+            joining = asyncio.create_task(bench.attempt_once(second, activity))
+
+        async def withdrawn() -> bool:
+            bench.dispatcher.queues.withdraw(subscription_id, [second])
+            return joining.done()
+
+        await eventually(withdrawn, 10, "the activity's attempt is withdrawn")
+        if activity == "deliver-webhook":
+            assert (await joining).status == "held"
+        else:
+            with pytest.raises(ApplicationError) as raised:
+                await joining
+            assert (raised.value.type, raised.value.category) == ("Withdrawn", ApplicationErrorCategory.BENIGN)
+        answered.set()
+        await sending
 
 
 async def is_queued(bench: Workbench, message_id: UUID) -> bool:
