@@ -129,7 +129,7 @@ class RetryActivities:
 
     @activity.defn(name=ATTEMPT_ONCE)
     async def attempt_once(self, attempt: ManualAttempt) -> DeliveryEnd:
-        """Make one manual attempt, in spite of suspensions and the retry schedule. A failure changes neither status nor
+        """Make one manual attempt, in spite of breaker, limits and retry schedule. A failure changes neither status nor
         schedule. An attempt that is under way counts as the manual one."""
         async with guarded():
             delivery = await self._load(UUID(attempt.message_id))

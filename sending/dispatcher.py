@@ -172,8 +172,8 @@ class Dispatcher:
         return await self._record(delivery, *exchanged)
 
     async def _ensure_intent(self, delivery: OpenDelivery, trigger: str, queued_at: float) -> None:
-        """Write the intent of an attempt, or check that the one written with the match still holds. An event can be in
-        two workflows at once, its own and a batch. While the first has matched it and not yet begun, the second takes
+        """Write the intent of an attempt, or check that the one written with the match still holds. After a time-out,
+        an activity can run twice at once. While the first run has matched an event and not yet begun, the second takes
         the intent for lost and makes the next attempt; the first then has none to make."""
         if delivery.intended:
             overdue = time.monotonic() - queued_at > OLDEST_INTENT_SECONDS

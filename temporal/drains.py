@@ -127,12 +127,12 @@ class Drains:
         await self.wake(subscription.id, event.store_code, event.name, subscription.url)
 
     async def probe_now(self, subscription_id: UUID, store_code: str, event_name: str, url: str) -> None:
-        """Ensure that a drain runs, and have it probe the receiver at once, due or not."""
+        """Ensure that a drain runs, and have it probe the receiver at once, unless it asked to wait."""
         await self._signal("probe-now", subscription_id, store_code, event_name, url)
 
     async def watch(self, database: Database, worker_id: UUID) -> None:
         """Start drains, recoveries and backfills that have work and no workflow, until cancelled: a crash left them, or
-        held retries fall due soon. The live workers take turns."""
+        held retries fall due soon. End lost tests. The live workers take turns."""
 
         async def start_missing() -> None:
             async with database.transaction() as connection:

@@ -167,7 +167,7 @@ class DrainRoundResult:
     window: int = 0
     """Window with which the next round begins, in deliveries under way."""
     refused: bool = False
-    """Another sender held the delivery, so that a requested probe is still to be made."""
+    """Another sender held the delivery, or the receiver asked to wait: a requested probe is still to be made."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class DrainWorkflow:
 
     @workflow.signal(name="probe-now")
     def probe_now(self) -> None:
-        """Note that an operator asked for a probe at once."""
+        """Note that a probe is to be made at once: after a resume, a recovery or a manual attempt that succeeded."""
         self._probe_now = True
 
     @workflow.run

@@ -85,8 +85,9 @@ class OperatorActions(StoreActions):
         await self._attempt_once(delivery, "redeliver")
 
     async def send_now(self, message_id: UUID) -> None:
-        """Attempt an open delivery at once, whatever holds it. Raises Conflict, NotFound, Unavailable.
+        """Attempt an open delivery at once. Raises Conflict, NotFound, Unavailable.
 
+        Breaker, limits and schedule do not hold it; a pause, or a predecessor in its FIFO group, does.
         A failed attempt changes neither the delivery's failure count nor its schedule.
         """
         async with self.resources.database.transaction() as connection:

@@ -91,7 +91,7 @@ class OpenDelivery:
     recorded: int = 0
     """Number of the last attempt whose outcome is recorded."""
     redelivered: bool = False
-    """The delivery has ended and a person requested one more attempt; only its success changes the status."""
+    """A person requested this attempt, of an open or an ended delivery; only its success changes the status."""
     traceparent: str | None = None
     """Span in which the event was emitted, if recorded."""
     retry_id: str | None = None

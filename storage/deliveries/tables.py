@@ -69,7 +69,7 @@ class Delivery(TableModel, table=True):
     workflow_id: str | None = Field(default=None, sa_column=Column(Text))
     """Workflow that owns it while it is open: of its first attempts, or the drain of its subscription."""
     retry_id: str | None = Field(default=None, sa_column=Column(Text))
-    """Id of the standalone activity that owns its later attempts; null before a first failure and while it is held.
+    """Id of the standalone activity that owns its later attempts; null before it is needed and while it is held.
 
     Committed before the activity is started, so that a repeated start uses the same id."""
     bulk_action_id: UUID | None = None
