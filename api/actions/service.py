@@ -112,7 +112,8 @@ class OperatorActions(StoreActions):
             outcome = "refused: another manual attempt is in progress"
             refusal = Conflict("Another manual attempt is in progress; wait until it has ended.")
         except Unavailable as unavailable:
-            outcome, refusal = "not started: Temporal is unavailable", unavailable
+            # After a time-out, Temporal may have started it.
+            outcome, refusal = f"start not confirmed: {unavailable.message}", unavailable
         await self.resources.database.run(self.record, action, "delivery", delivery.message_id, {"outcome": outcome})
         raise refusal
 

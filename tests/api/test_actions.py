@@ -409,6 +409,44 @@ async def test_an_attempt_that_temporal_does_not_start_is_refused_and_audited_an
             rows = await api.execute(
                 "SELECT action, changes FROM audit WHERE object_id = :id ORDER BY id", id=str(message_id)
             )
-            outcome = {"outcome": "not started: Temporal is unavailable"}
+            outcome = {"outcome": "start not confirmed: Temporal cannot be reached at the moment; try again."}
             assert [tuple(row) for row in rows] == [(action, {}), (action, outcome)]
             assert [row.status for row in await api.execute("SELECT status FROM delivery")] == [before]
+
+
+@pytest.mark.parametrize(
+    ("action", "before", "status_code"),
+    [
+        ("delivery/{message}/redeliver", "exhausted", 503),
+        ("delivery/{message}/send-now", "pending", 503),
+        ("delivery/{message}/cancel", "held", 202),
+        ("subscription/{subscription}/disable", "held", 200),
+        ("subscription/{subscription}/send-test", "held", 503),
+    ],
+)
+async def test_a_call_that_temporal_refuses_is_told_and_undoes_nothing_that_is_committed(
+    database_url: str,
+    temporal: WorkflowEnvironment,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    action: str,
+    before: str,
+    status_code: int,
+) -> None:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", temporal.client.service_client.config.target_host)
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", "of-nobody")
+    async with running_api(database_url) as api:
+        message_id = await failed_delivery(api)
+        await api.execute("UPDATE delivery SET status = :status, ended_at = NULL", status=before)
+        await api.execute("UPDATE subscription SET ordered = :held", held=before == "held")
+        [[subscription_id]] = await api.execute("SELECT id FROM subscription")
+        answer = await api.post(f"webhook/{action.format(message=message_id, subscription=subscription_id)}", "")
+        assert answer.status_code == status_code, answer.text
+        assert "Temporal refuses a call of the API with NOT_FOUND: Namespace of-nobody is not found" in caplog.text
+        if status_code == 503:
+            assert "Temporal refuses the call (NOT_FOUND)" in answer.json()["message"]
+        if "delivery" in action and status_code == 503:
+            [_, noted] = await api.execute(
+                "SELECT changes FROM audit WHERE object_id = :id ORDER BY id", id=str(message_id)
+            )
+            assert noted.changes == {"outcome": f"start not confirmed: {answer.json()['message']}"}
