@@ -189,7 +189,7 @@ def explain_page() -> str:
         "two). The list is closed. Words in *italics* are filled in; failures are explained in",
         "[Failure kinds](failure-kinds.md). The id of a delivery (`messageId`) in place of the event's explains this",
         "delivery. `lastAnswerMessageId` is the delivery that failed last while a receiver fails, `temporalUrl`",
-        "the page of the delivery's workflow, or of the activity that retries it, in the Temporal Web UI.",
+        "the page of the delivery's workflow, or of the activity that retries it, in the Temporal Web UI, if any.",
         "Generated from `domain/delivery/explain.py` by `make docs`.",
         "",
         "![An event that arrived at one webhook, waits for another and is held for a third](pictures/explain.svg)",

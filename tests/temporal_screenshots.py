@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 from playwright.async_api import Page, async_playwright
@@ -79,7 +80,7 @@ async def pages(shop: LiveShop, receiver: Receiver) -> dict[str, str]:
     return {
         "event-alone": await temporal_url(shop, alone),
         "batch": await temporal_url(shop, burst),
-        "backing-off-list": await temporal_url(shop, failing),
+        "backing-off-list": await activity_list(shop, failing),
     }
 
 
@@ -87,6 +88,13 @@ async def temporal_url(shop: LiveShop, event_id: str) -> str:
     """Return the link to Temporal of the event's only delivery."""
     [delivery] = await shop.deliveries(event_id)
     return str((await shop.get(f"webhook/delivery/{delivery['messageId']}"))["temporalUrl"])
+
+
+async def activity_list(shop: LiveShop, event_id: str) -> str:
+    """Return the list that has only the activity of the event's only delivery."""
+    [delivery] = await shop.deliveries(event_id)
+    root, _, _ = (await temporal_url(shop, event_id)).partition("/activities")
+    return f"{root}/activities?query=" + quote(f'ActivityId="{delivery["messageId"]}/1"', safe="")
 
 
 async def take(page: Page, name: str, content: str) -> None:

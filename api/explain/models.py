@@ -34,7 +34,8 @@ class ExplainedItem(Output):
         description="While the receiver fails: the delivery that failed last, with the receiver's answer, if any."
     )
     temporal_url: str | None = Field(
-        description="Page of the delivery's workflow, or of the activity that retries it, in the Temporal Web UI."
+        description="Page of the delivery's workflow, or of the activity that retries it, in the Temporal Web UI; null "
+        "if Temporal has none."
     )
 
 

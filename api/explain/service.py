@@ -1,5 +1,6 @@
 """Explanation why an event was not delivered, for the API and the panel."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
@@ -8,7 +9,7 @@ from uuid import UUID
 from api.errors import NotFound
 from api.explain.models import Explained, ExplainedItem
 from api.resources import Resources
-from api.temporal_links import delivery_url
+from api.temporal_links import existing_delivery_url
 from domain.access import Principal
 from domain.delivery.explain import (
     ExplainedDelivery,
@@ -67,12 +68,14 @@ async def explained(
     of_subscription: dict[UUID, list[ExplainedDelivery | None]] = defaultdict(list)
     for id_, delivery in deliveries:
         of_subscription[id_].append(delivery)
-    items = [
-        _item(resources, event, subscription, delivery, zone)
-        for subscription in subscriptions
-        for delivery in of_subscription[subscription.id] or [None]
-        if message_id is None or (delivery is not None and delivery.message_id == message_id)
-    ]
+    items = await asyncio.gather(
+        *(
+            _item(resources, event, subscription, delivery, zone)
+            for subscription in subscriptions
+            for delivery in of_subscription[subscription.id] or [None]
+            if message_id is None or (delivery is not None and delivery.message_id == message_id)
+        )
+    )
     code = reason_of_event(event)
     return _answer(event_id, event, code, in_words(code, event, zone=zone), items)
 
@@ -106,7 +109,7 @@ def _answer(
     )
 
 
-def _item(
+async def _item(
     resources: Resources,
     event: ExplainedEvent,
     subscription: ExplainedSubscription,
@@ -117,7 +120,7 @@ def _item(
         code, url = reason_without_delivery(event, subscription), None
     else:
         code = reason_of_delivery(subscription, delivery)
-        url = delivery_url(resources, workflow_id=delivery.workflow_id, retry_id=delivery.retry_id)
+        url = await existing_delivery_url(resources, workflow_id=delivery.workflow_id, retry_id=delivery.retry_id)
     words = in_words(code, event, subscription, delivery, zone=zone)
     return ExplainedItem(
         webhook_subscription_id=subscription.id,

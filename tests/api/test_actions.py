@@ -348,6 +348,29 @@ async def test_a_page_links_to_the_run_of_the_activity_that_waits(acting: Action
     assert "/activities?query=" in unknown, "a search that finds it as long as Temporal keeps it"
 
 
+async def test_a_held_delivery_links_to_its_drain_only_once_there_is_one(
+    database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.temporal_links.KNOWN_SECONDS", 10.0)
+    monkeypatch.setenv("TEMPORAL_ADDRESS", temporal.client.service_client.config.target_host)
+    async with running_api(database_url, temporal_ui_url="http://ui.test") as api:
+        message_id = await failed_delivery(api)
+        [[drain_id]] = await api.execute(
+            "UPDATE delivery SET status = 'held', reason = 'overload', ended_at = NULL, "
+            "workflow_id = 'subscription/' || subscription_id RETURNING workflow_id"
+        )
+
+        async def links() -> list[str | None]:
+            shown = (await api.get(f"webhook/delivery/{message_id}")).json()
+            [item] = (await api.get(f"webhook/explain?eventId={shown['eventId']}")).json()["items"]
+            return [shown["temporalUrl"], item["temporalUrl"]]
+
+        assert await links() == [None, None]
+        drain = await temporal.client.start_workflow("drain-subscription", id=drain_id, task_queue="nobody")
+        assert await links() == [f"http://ui.test/namespaces/default/workflows/{quote(drain_id, safe='')}"] * 2
+        await drain.terminate()
+
+
 async def test_while_temporal_is_away_nothing_is_half_done(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:9")
     async with running_api(database_url) as api:
