@@ -67,7 +67,8 @@ def tail(
         ),
     ] = None,
 ) -> None:
-    """Show deliveries as they happen: a line for each outcome of an attempt and each change of status. Ctrl-C ends.
+    """Show deliveries as they happen: a line for each outcome of an attempt and each change of status, reason or next
+    attempt. Ctrl-C ends.
 
     Follows new deliveries, the newest 500 open ones, recovered ones included, and the newest 50 that gave up or were
     cancelled, for a redelivery.
@@ -110,9 +111,15 @@ def _changes(page: Page) -> Iterator[dict[str, Any]]:
         for key, one in sorted(found.items(), key=lambda item: _created(item[1])):
             if key not in known and _created(one) < hidden[one["status"]]:
                 continue  # Not new: it was beyond the last page, until a newer one changed.
-            before = known.get(key, {"status": DeliveryStatus.PENDING, "attempts": 0})
-            if (before["status"], before["attempts"]) != (one["status"], one["attempts"]):
+            if _differs(known.get(key, {**one, "status": DeliveryStatus.PENDING, "attempts": 0}), one):
                 yield one
+
+
+def _differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Return True if a line is due. A next attempt that is not listed any more has fallen due, which is no change."""
+    if now["nextAttemptAt"] not in (None, before["nextAttemptAt"]):
+        return True
+    return any(before.get(name) != now.get(name) for name in ("status", "attempts", "reason"))
 
 
 def _watched(page: Page) -> tuple[dict[str, dict[str, Any]], Mapping[str, datetime]]:

@@ -110,6 +110,30 @@ async def test_a_delivery_that_had_ended_is_shown_when_it_is_sent_again(
         assert (await next_one(process, hidden))["attempts"] == 3
 
 
+async def test_a_new_reason_or_due_instant_of_the_same_status_is_one_line(
+    ground: Ground, cleared_url: str, tmp_path: Path
+) -> None:
+    held, waiting = [await delivery(ground, "CustomerUpdated", status) for status in ("held", "pending")]
+    change = "UPDATE delivery SET reason = :reason, next_attempt_at = now() + make_interval(secs => :due_in)"
+    await ground.execute(change, reason=None, due_in=1.5)
+    async with (
+        installation(cleared_url) as installed,
+        serving(installed.app) as root,
+        tailing(tmp_path, root, installed.admin_key) as process,
+    ):
+        assert process.stderr is not None
+        assert b"Ctrl-C" in await process.stderr.readline()
+        one = f"{change} WHERE message_id = :id"
+        await ground.execute(one, reason="breaker_open", due_in=1.5, id=held)
+        assert (await next_one(process, held))["reason"] == "breaker_open"
+        await ground.execute(one, reason="subscription_paused", due_in=-60, id=held)
+        assert (await next_one(process, held))["reason"] == "subscription_paused"
+        await ground.execute(one, reason=None, due_in=60, id=waiting)  # overdue by now, which was no line
+        assert (await next_one(process, waiting))["nextAttemptAt"] is not None
+        process.send_signal(SIGINT)
+        assert await process.communicate() == (b"", b"")
+
+
 @pytest.mark.parametrize("written", ["exhausted", "gave up", "gave-up", "Gave-Up"])
 def test_a_status_may_be_written_as_it_is_shown(written: str) -> None:
     assert _status(written) is DeliveryStatus.EXHAUSTED
