@@ -54,6 +54,11 @@ def failed(text: str, status: int = EXIT_FAILED) -> typer.Exit:
     return typer.Exit(status)
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return the number and the noun in its form: `1 value`, `2,000 values`."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def _printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 

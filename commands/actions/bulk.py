@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
 from commands.local_stack import passing
 from commands.target import Target, with_target
-from commands.terminal import EXIT_FAILED, BarOrLines, failed, json_wanted, say, show
+from commands.terminal import EXIT_FAILED, BarOrLines, counted, failed, json_wanted, say, show
 from domain.delivery.lifecycle import DeliveryStatus
 from domain.timestamps import is_date_time
 
@@ -38,11 +38,15 @@ class _BulkCommand:
     name: str
     noun: str
     question: str
-    counted: str
+    one: str
+    many: str
+    """What is counted, in the singular and in the plural."""
 
 
-_RECOVER = _BulkCommand("recover", "recovery", "Send them again?", "deliveries match")
-_BACKFILL = _BulkCommand("backfill", "backfill", "Send them?", "events have no delivery to it")
+_RECOVER = _BulkCommand("recover", "recovery", "Send them again?", "delivery matches", "deliveries match")
+_BACKFILL = _BulkCommand(
+    *("backfill", "backfill", "Send them?", "event has no delivery to it", "events have no delivery to it")
+)
 
 
 @dataclass(frozen=True)
@@ -115,10 +119,11 @@ def _perform(target: Target, action: _BulkCommand, wish: _Wish, more: Mapping[st
     wanted = {**wish.window(), **more}
     path = f"webhook/subscription/{wish.subscription_id}/{action.name}"
     count = target.post(path, {action.name: {**wanted, "dryRun": True}})["count"]
+    text = f"{counted(count, action.one, action.many)}."
     if wish.dry_run or not count:
-        show(f"{count:,} {action.counted}.", {"count": count})
+        show(text, {"count": count})
         return
-    say(f"{count:,} {action.counted}.")
+    say(text)
     if not wish.yes and not typer.confirm(action.question, err=json_wanted()):
         raise typer.Exit(EXIT_FAILED)
     begun = target.post(path, {action.name: wanted})[f"{action.name}Id"]

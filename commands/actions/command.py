@@ -13,7 +13,17 @@ from rich.console import Console
 from rich.text import Text
 
 from commands.target import Target, with_target
-from commands.terminal import EXIT_FAILED, EXIT_USAGE, STANDARD_INPUT, failed, json_wanted, say, show, show_json
+from commands.terminal import (
+    EXIT_FAILED,
+    EXIT_USAGE,
+    STANDARD_INPUT,
+    counted,
+    failed,
+    json_wanted,
+    say,
+    show,
+    show_json,
+)
 from domain.delivery.explain import NOT_ACCEPTED, ReasonCode
 from domain.delivery.failure_kinds import failure_explanation, failure_in_words
 from domain.delivery.lifecycle import DeliveryStatus
@@ -63,7 +73,8 @@ def _show(found: dict[str, Any], *, every: bool) -> None:
         console.print()
         _say(console, f"{item['url']} ({item['name'] or item['webhookSubscriptionId']})", item)
     if others:
-        console.print(f"\n{others:,} more webhooks are for other events.")
+        more = counted(others, "more webhook is for another event", "more webhooks are for other events")
+        console.print(f"\n{more}.")
 
 
 def _say(console: Console, title: str, found: dict[str, Any]) -> None:
@@ -183,7 +194,7 @@ def _in_words(details: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Header", f"{header['headerName']}: {header['headerValue']}"
     limit = details["rateLimitPerSecond"]
     rate = "no rate limit" if limit is None else f"{limit:,} per second"
-    yield "Limits", f"{details['maxConcurrency']:,} requests in flight, {rate}"
+    yield "Limits", f"{counted(details['maxConcurrency'], 'request')} in flight, {rate}"
     if details["ordered"]:
         alone = "each customer's events" if details["orderKey"] == "customer" else "all events"
         held = "later ones are held" if details["afterExhausted"] == "hold" else "the next one is sent"

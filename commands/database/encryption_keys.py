@@ -9,7 +9,7 @@ from cryptography.fernet import Fernet
 
 from commands.configuration import Installation, with_installation
 from commands.database.connection import in_database, operator
-from commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, BarOrLines, complain, failed, say, show_records
+from commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, BarOrLines, complain, counted, failed, say, show_records
 from storage.access.audit import record
 from storage.database import Database
 from storage.operations.reencryption import Report, Resealing
@@ -83,26 +83,22 @@ def _verdict(report: Report, keys: int, *, dry_run: bool) -> bool:
     for count in report.counts:
         if count.unopenable:
             complain(
-                f"{count.column}: no key of ENCRYPTION_KEYS decrypts {_values(len(count.unopenable))}: "
+                f"{count.column}: no key of ENCRYPTION_KEYS decrypts {counted(len(count.unopenable), 'value')}: "
                 f"{count.examples}. Append the key that encrypted them to ENCRYPTION_KEYS and run this again. Attempts "
                 "that need them fail as `internal` until then."
             )
     if report.total("late"):
         complain(
-            f"{_values(report.total('late'))} arrived encrypted with another key during the run: a process still has "
-            "another first key. Restart every API and worker with this ENCRYPTION_KEYS, then run this again."
+            f"{counted(report.total('late'), 'value')} arrived encrypted with another key during the run: a process "
+            "still has another first key. Restart every API and worker with this ENCRYPTION_KEYS, then run this again."
         )
     if report.total("left"):
-        complain(f"{_values(report.total('left'))} stayed locked or kept changing; run this again.")
+        complain(f"{counted(report.total('left'), 'value')} stayed locked or kept changing; run this again.")
     if report.first_key_opens_all:
         others = "Once every API and worker has this first key, the other keys of ENCRYPTION_KEYS may be removed."
         say("The first key encrypts everything. " + (others if keys > 1 else "There is no other key."))
     elif dry_run and report.total("other"):
-        say(f"Encrypted with a key other than the first: {_values(report.total('other'))}. Keep every key.")
+        say(f"Encrypted with a key other than the first: {counted(report.total('other'), 'value')}. Keep every key.")
     else:
         say("Keep every key until this command reports that the others may be removed.")
     return report.first_key_opens_all
-
-
-def _values(number: int) -> str:
-    return f"{number:,} value{'' if number == 1 else 's'}"

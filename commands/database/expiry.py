@@ -15,7 +15,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 
 from commands.configuration import Installation, with_installation
 from commands.database.connection import in_database
-from commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, BarOrLines, failed, show, show_records
+from commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, BarOrLines, counted, failed, show, show_records
 from domain.expiry.rows import Kind
 from local.expiry_file import ExpiryFile, FileFormat, FileUnusableError, Importer
 from storage.access.stores import store_exists
@@ -96,7 +96,7 @@ async def _run(importer: Importer, size: int, *, again: bool) -> ImportState:
         async with aclosing(importer.run(state)) as states:
             async for state in states:
                 rate = (state.rows - rows_before) / max(time.monotonic() - started, 0.001)
-                done = f"{state.rows:,} rows, {rate:,.0f}/s"
+                done = f"{counted(state.rows, 'row')}, {rate:,.0f}/s"
                 percent = 100 * state.position_bytes // size
                 progress.show(f"{percent} %: {done}", completed=state.position_bytes, done=done)
     return state

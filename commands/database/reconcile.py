@@ -18,7 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from commands.configuration import Installation, with_installation
 from commands.database.connection import in_database
-from commands.terminal import BarOrLines, failed, say, show_records
+from commands.terminal import BarOrLines, counted, failed, say, show_records
 from domain.delivery.identity import backfill_workflow_id, recover_workflow_id
 from storage.database import Database
 from storage.deliveries.retries import (
@@ -81,8 +81,8 @@ def reconcile(
     kinds = (("deliveries to attempt", *deliveries), ("recoveries and backfills", *actions))
     show_records([{"executions": name, "running": running, lost: number} for name, running, number in kinds])
     say(
-        f"Workers handle the rest by themselves: {rest.untaken_events:,} unclaimed events, "
-        f"{rest.held_deliveries:,} held deliveries."
+        f"Workers handle the rest by themselves: {counted(rest.untaken_events, 'unclaimed event')}, "
+        f"{counted(rest.held_deliveries, 'held delivery', 'held deliveries')}."
     )
 
 

@@ -17,7 +17,7 @@ from api.subscription_sets.models import PlannedChange, SetAnswer, StoredSet
 from commands.subscriptions.file import FileRefused, SubscriptionFile, export_text, read_subscription_file
 from commands.subscriptions.plan import show_changes, show_keys
 from commands.target import REASONS, Target, with_target
-from commands.terminal import EXIT_USAGE, STANDARD_INPUT, complain, failed, json_wanted, say, show
+from commands.terminal import EXIT_USAGE, STANDARD_INPUT, complain, counted, failed, json_wanted, say, show
 from local.data_directory import PRIVATE_FILE
 from local.event_sender import answer_of
 
@@ -116,9 +116,10 @@ def _agree(console: Console, plan: SetAnswer, *, may_ask: bool) -> None:
     if not losing:
         return
     show_changes(console, plan, as_result=False)
+    text = f"{counted(losing, 'change loses', 'changes lose')} data permanently"
     if not may_ask:
-        raise failed(f"{losing} of the changes lose data permanently; --yes confirms. Nothing was done.", EXIT_USAGE)
-    if not typer.confirm(f"{losing} of the changes lose data permanently. Apply them?", err=json_wanted()):
+        raise failed(f"{text}; --yes confirms. Nothing was done.", EXIT_USAGE)
+    if not typer.confirm(f"{text}. Apply all changes?", err=json_wanted()):
         raise failed("Nothing was done.", EXIT_USAGE)
 
 

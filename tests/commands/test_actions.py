@@ -106,7 +106,7 @@ async def test_the_command_line_acts_on_a_subscription(person: Person, receiver:
     await person.until(missed, subscription, "exhausted", 0)
     await person.cli("subscription", "enable", subscription)
     counted = await person.cli("recover", subscription, "--since", "1h", "--dry-run")
-    assert "1 deliveries match." in counted.output
+    assert "1 delivery matches." in counted.output
     recovered = await person.cli("recover", subscription, "--since", "1h", "--yes")
     assert "1 of 1 deliveries opened: 1 delivered, 0 failed again, 0 still waiting." in recovered.output
     await person.until(missed, subscription, "delivered", 1)
