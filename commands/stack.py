@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.text import Text
 
 from commands.configuration import Installation, with_installation
-from commands.terminal import EXIT_FAILED, failed, json_wanted, show_json, show_table
+from commands.terminal import EXIT_FAILED, counted, failed, json_wanted, show_json, show_table
 from domain.wire.excerpts import printable
 from local.data_directory import DEFAULT_DATA_DIRECTORY, DataDirectory, StackError
 from local.health import COUNTED_EVENTS, InstallationHealth, ask, stack_health
 from local.screen import Screen
 from local.up import UpOptions, run, start_detached, stop_stack
+from storage.deliveries.retries import OVERDUE_COUNTED
 from storage.events.outbox import EventBacklog
 from temporal.client import temporal_client
 
@@ -73,7 +74,8 @@ def down(
 
 @with_installation
 def status(installation: Installation) -> None:
-    """Show the health of the components, every live worker and the backlog of an installation.
+    """Show the health of an installation: its components, every live worker, the backlog of events that no worker has
+    claimed, and the number of overdue deliveries: those that should have been attempted more than a minute ago.
 
     Exit code 0: all components are ready. 1: a component is not ready. 2: nothing runs.
     """
@@ -113,6 +115,7 @@ def _show(health: InstallationHealth) -> None:
     if health.workers is not None:
         console.print(f"Live workers: {len(health.workers)}.", *(f"{one.host} {one.pid}" for one in health.workers))
     console.print(_backlog_line(health.backlog))
+    console.print(_overdue_line(health.overdue))
 
 
 def _backlog_line(backlog: EventBacklog | None) -> str:
@@ -121,6 +124,12 @@ def _backlog_line(backlog: EventBacklog | None) -> str:
     if not backlog.events:
         return "Backlog: empty, every accepted event is claimed."
     most = "at least " if backlog.events >= COUNTED_EVENTS else ""
-    return (
-        f"Backlog: {most}{backlog.events:,} unclaimed events, the oldest waiting for {backlog.oldest_seconds:,.1f} s."
-    )
+    events = counted(backlog.events, "unclaimed event")
+    return f"Backlog: {most}{events}, the oldest waiting for {backlog.oldest_seconds:,.1f} s."
+
+
+def _overdue_line(overdue: int | None) -> str:
+    if not overdue:
+        return f"Overdue deliveries: {'unknown' if overdue is None else 'none'}."
+    most = "at least " if overdue >= OVERDUE_COUNTED else ""
+    return f"Overdue deliveries: {most}{overdue:,}. `loyalty-webhooks reconcile --dry-run` counts the lost ones."

@@ -1,4 +1,4 @@
-"""Health of an installation's components and its backlog of events; for a local stack, pids and uptimes too."""
+"""Health of an installation: components, backlog, overdue deliveries; for a local stack, pids and uptimes too."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,6 +17,7 @@ from local.ports import HOST, read_remembered
 from local.processes import uptime_seconds
 from local.stack_file import Stack
 from storage.database import Database
+from storage.deliveries.retries import count_overdue
 from storage.events.outbox import EventBacklog, backlog
 from storage.operations.workers import WorkerProcess, live_workers
 
@@ -65,11 +66,13 @@ class ComponentHealth:
 
 @dataclass(frozen=True)
 class InstallationHealth:
-    """Health of all components, the backlog and every live worker; both None if the database could not be reached."""
+    """Health of all components, and facts of the database, each None if it could not be reached."""
 
     components: tuple[ComponentHealth, ...]
     backlog: EventBacklog | None
     workers: Sequence[WorkerProcess] | None
+    overdue: int | None
+    """Number of overdue deliveries, counted up to `OVERDUE_COUNTED`."""
 
     @property
     def healthy(self) -> bool:
@@ -84,6 +87,7 @@ class InstallationHealth:
             "components": {component.pop("name"): component for component in components},
             "workers": workers and [one.model_dump(mode="json", include=WORKER_FACTS) for one in workers],
             "backlog": waiting and {"events": waiting.events, "oldest_seconds": round(waiting.oldest_seconds, 3)},
+            "overdue_deliveries": self.overdue,
         }
 
 
@@ -108,10 +112,10 @@ async def ask(
     """Check all components concurrently. `api` and `worker` are root URLs; with None, the worker is ready if the
     database lists a live one. `database` is a postgresql:// address."""
     asked = [_ask_temporal(temporal), _ask_process("api", api), *([_ask_process("worker", worker)] if worker else ())]
-    (of_database, waiting, workers), *others = await asyncio.gather(_ask_database(database), *asked)
+    (of_database, waiting, workers, overdue), *others = await asyncio.gather(_ask_database(database), *asked)
     if worker is None:
         others.append(ComponentHealth("worker", bool(workers), "?", _why_no_worker(workers)))
-    return InstallationHealth((of_database, *others), waiting, workers)
+    return InstallationHealth((of_database, *others), waiting, workers, overdue)
 
 
 def _why_no_worker(workers: Sequence[WorkerProcess] | None) -> str | None:
@@ -120,18 +124,21 @@ def _why_no_worker(workers: Sequence[WorkerProcess] | None) -> str | None:
     return None if workers else "PostgreSQL lists no live worker, and WORKER_HEALTH_PORT is not set"
 
 
-async def _ask_database(address: str) -> tuple[ComponentHealth, EventBacklog | None, Sequence[WorkerProcess] | None]:
+async def _ask_database(
+    address: str,
+) -> tuple[ComponentHealth, EventBacklog | None, Sequence[WorkerProcess] | None, int | None]:
     parts = urlsplit(address)
     shown = f"{parts.hostname}:{parts.port or 5432}{parts.path}"
     database = Database(f"postgresql+asyncpg://{address.partition('://')[2]}", pool_size=1, name="status")
     try:
         async with asyncio.timeout(ASK_SECONDS), database.transaction() as connection:
             waiting, workers = await backlog(connection, limit=COUNTED_EVENTS), await live_workers(connection)
+            overdue = await count_overdue(connection)
     except (SQLAlchemyError, OSError, TimeoutError) as error:
-        return ComponentHealth("postgres", False, shown, _reason(error)), None, None
+        return ComponentHealth("postgres", False, shown, _reason(error)), None, None, None
     finally:
         await database.close()
-    return ComponentHealth("postgres", True, shown), waiting, workers
+    return ComponentHealth("postgres", True, shown), waiting, workers, overdue
 
 
 async def _ask_temporal(connect: Callable[[], Awaitable[Client]]) -> ComponentHealth:

@@ -29,6 +29,7 @@ from storage.deliveries.figures import (
     traffic,
     traffic_of_day,
 )
+from storage.deliveries.retries import OVERDUE_COUNTED, count_overdue
 from storage.unavailable import is_unavailable
 from temporal.schedules import ScheduleStatus
 
@@ -109,10 +110,11 @@ async def components(page: Page) -> Response:
         readiness(resources.database, resources.temporal), asyncio.gather(*(_schedule(page, kind) for kind in Kind))
     )
     found = [(t(f"dashboard.component_{check.name}"), check.reason) for check in checks]
-    workers, backlog = [], None
+    workers, backlog, overdue = [], None, None
     try:
         backlog = await resources.backlog.current()
         workers = await resources.database.run(seen_workers, most=WORKERS_SHOWN)
+        overdue = await resources.database.run(count_overdue)
     except Exception as error:
         if not is_unavailable(error):
             raise
@@ -123,6 +125,8 @@ async def components(page: Page) -> Response:
         alive=alive,
         named=ALL_STORES in page.principal.stores,
         backlog=backlog,
+        overdue=overdue,
+        overdue_most=OVERDUE_COUNTED,
         schedules=list(zip(Kind, schedules, strict=True)),
     )
 

@@ -32,6 +32,9 @@ MOST_READ = 4
 OVERDUE_SECONDS = 60.0
 """Age at which a delivery that should have been attempted is assumed to have no running owner."""
 
+OVERDUE_COUNTED = 1_000
+"""Maximum number of overdue deliveries that are counted for people."""
+
 
 class WaitingRetry(NamedTuple):
     """A delivery that waits for its next attempt, with the id and search attributes of its activity."""
@@ -157,6 +160,11 @@ async def overdue(
     since, message_id = after
     values = {"seconds": OVERDUE_SECONDS, "most": most, "since": since, "message_id": message_id}
     return [(row.since, row.message_id) for row in await connection.execute(_OVERDUE, values)]
+
+
+async def count_overdue(connection: AsyncConnection) -> int:
+    """Return the number of overdue deliveries, counted up to `OVERDUE_COUNTED`."""
+    return len(await overdue(connection, most=OVERDUE_COUNTED))
 
 
 class OwnedDelivery(NamedTuple):

@@ -10,6 +10,7 @@ from commands.stack import _show
 from local.health import ask
 from local.ports import HOST, hold_free
 from storage.operations.workers import touch
+from tests.bulk_actions import fail_many
 from tests.ground import Ground
 
 
@@ -27,7 +28,7 @@ async def test_where_nothing_listens_nothing_is_ready_and_each_reason_is_said() 
             temporal=temporal,
         )
     assert not health.healthy
-    assert (health.backlog, health.workers) == (None, None)
+    assert (health.backlog, health.workers, health.overdue) == (None, None, None)
     assert [component.name for component in health.components] == ["postgres", "temporal", "api", "worker"]
     assert not any(component.ready for component in health.components)
     reasons = [component.reason for component in health.components]
@@ -56,6 +57,30 @@ async def test_every_live_worker_is_listed(ground: Ground, cleared_url: str) -> 
     assert {worker.id for worker in health.workers or ()} == set(alive)
     assert {one.name for one in health.components if one.ready} == {"postgres", "worker"}, "one lives, its port unknown"
     assert [set(worker) for worker in health.facts()["workers"]] == [{"host", "pid", "started_at"}] * 2
+
+
+async def test_overdue_deliveries_and_unclaimed_events_are_counted(
+    ground: Ground, cleared_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def shown() -> str:
+        _show(await ask(root, None, address, lambda: Client.connect(root.removeprefix("http://"), lazy=True)))
+        return " ".join(capsys.readouterr().out.split())
+
+    subscription_id = await ground.subscribe("CustomerUpdated", "http://receiver.example.com/")
+    [event_id] = await ground.emit("CustomerUpdated", "{}")
+    await fail_many(ground, subscription_id, event_id, 3, status="pending", reason=None)
+    due = "UPDATE delivery SET next_attempt_at = now() + make_interval(secs => :due_in)"
+    with hold_free() as nobody:
+        root = f"http://{HOST}:{nobody.getsockname()[1]}"
+        address = cleared_url.replace("+asyncpg", "")
+        await ground.execute(due, due_in=-1)
+        text = await shown()
+        assert "Backlog: 1 unclaimed event, the oldest" in text
+        assert "Overdue deliveries: none." in text
+        await ground.execute(f"{due} WHERE message_id IN (SELECT message_id FROM delivery LIMIT 2)", due_in=-61)
+        assert "Overdue deliveries: 2. `loyalty-webhooks reconcile --dry-run`" in await shown()
+        health = await ask(root, None, address, lambda: Client.connect(root.removeprefix("http://"), lazy=True))
+        assert health.facts()["overdue_deliveries"] == 2
 
 
 async def test_without_a_live_worker_the_worker_is_not_ready(

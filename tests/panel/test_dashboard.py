@@ -115,7 +115,14 @@ async def test_nothing_of_a_webhook_becomes_markup(viewer: Visitor, shop: Shop) 
 async def test_what_does_not_answer_is_said_and_keeps_no_page_waiting(viewer: Visitor, shop: Shop) -> None:
     response = await viewer.get(f"/admin/{shop.store}/dashboard/components")
     assert response.status_code == 200
-    for part in ("PostgreSQL: healthy", "Temporal: ", "Workers: ", "unknown: Temporal does not answer"):
+    words = (
+        "PostgreSQL: healthy",
+        "Temporal: ",
+        "Workers: ",
+        "Overdue deliveries: ",
+        "unknown: Temporal does not answer",
+    )
+    for part in words:
         assert part in response.text, part
 
 
