@@ -43,7 +43,7 @@ from api.panel.texts import t
 from api.subscriptions.models import NAME_MOST, SubscriptionCreate, SubscriptionUpdate
 from api.subscriptions.service import Editor, Prepared, checked_details_of, create_once, details_of
 from domain.access import Scope
-from domain.delivery.failure_kinds import FailureExplanation, failure_explanation
+from domain.delivery.failure_kinds import FailureExplanation, failure_explanation, failure_in_words
 from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.events.catalogue import CATALOGUE
 from domain.urls.rules import UrlRefused
@@ -298,14 +298,15 @@ async def chosen(page: Page) -> Response:
     if act == "delete" and not page.form.flag("sure"):
         return page.render("webhooks/chosen.html", rows=rows, list_of=back)
     results = await asyncio.gather(*(_bulk_result(page, row, act) for row in rows))
-    counts = Counter(text for text, _ in results)
-    kind = "success" if all(good for _, good in results) else "warning"
-    said = "; ".join(t("webhooks.bulk_result", count=count, text=text) for text, count in counts.items())
-    return await page.done(said, "webhooks.listed", kind=kind, query=back)
+    done, failed = Counter(text for text, good in results if good), [text for text, good in results if not good]
+    said = [*(t("webhooks.bulk_result", count=count, text=text) for text, count in done.items()), *failed]
+    kind = "warning" if failed else "success"
+    return await page.done("; ".join(said), "webhooks.listed", kind=kind, query=back)
 
 
 async def _bulk_result(page: Page, row: SubscriptionRow, act: str) -> tuple[str, bool]:
-    """Perform the action on one webhook; return its result in words, and True if it succeeded."""
+    """Perform the action on one webhook; return its result in words, and True if it succeeded, else with its name."""
+    name = webhook_label(row.name, row.event_name, row.url)
     try:
         if act == "delete":
             await page.actions(Editor).remove(row)
@@ -313,12 +314,12 @@ async def _bulk_result(page: Page, row: SubscriptionRow, act: str) -> tuple[str,
             delivery = await page.found(find_delivery, await _send_test(page, row))
             if delivery.status == DeliveryStatus.DELIVERED:
                 return t("webhooks.bulk_test_delivered"), True
-            why = failure_explanation(delivery.last_failure)
-            return t("webhooks.bulk_test_failed", failure=why.words if why else t("webhooks.test_under_way")), False
+            failure = delivery.last_failure and failure_in_words(delivery.last_failure, delivery.last_status_code)
+            return t("webhooks.bulk_test_failed", name=name, failure=failure or t("webhooks.test_under_way")), False
         else:
             await page.actions(OperatorActions).change_status(row.id, cast(StatusAction, act))
     except (Conflict, NotFound, Unavailable) as refusal:
-        return t("webhooks.bulk_refused", why=refusal.message), False
+        return t("webhooks.bulk_refused", name=name, why=refusal.message.rstrip(".")), False
     return t(f"webhooks.bulk_{act}"), True
 
 

@@ -54,3 +54,20 @@ async def test_a_delivered_test_tells_what_was_odd(acting: ActionStarts, editor:
     fields = {"url": receiver.url("/hook"), "eventName": next(iter(CATALOGUE))}
     answer = await editor.post(f"/admin/{acting.api.store}/webhooks/draft-test", fields)
     assert "<p>Odd: bytes behind the response</p>" in answer.text
+
+
+async def test_the_notice_after_tests_of_chosen_webhooks_names_those_that_failed(
+    acting: ActionStarts, editor: Visitor, receiver: Receiver
+) -> None:
+    async with Receiver() as broken:
+        broken.script(status(503))
+        ids = [
+            await acting.subscribe(receiver.url("/hook"), name="CRM"),
+            await acting.subscribe(broken.url("/hook"), name="Tills"),
+        ]
+        await editor.get(f"/admin/{acting.api.store}/webhooks")
+        fields = {"act": "test", "webhookSubscriptionId": ids}
+        answer = await editor.post(f"/admin/{acting.api.store}/webhooks/chosen", fields)
+    text = (await editor.get(answer.headers["location"])).text
+    assert "1 tested: delivered" in text
+    assert "Tills · CustomerUpdated: test failed (503 server error, http_5xx)" in text
