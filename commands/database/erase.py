@@ -4,7 +4,8 @@ import asyncio
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +19,7 @@ from sqlalchemy.engine import URL, make_url
 
 from commands.configuration import Installation, with_installation
 from commands.database.connection import in_database, operator
-from commands.terminal import EXIT_USAGE, failed, json_wanted, say, show_json, show_table
+from commands.terminal import EXIT_USAGE, counted, failed, json_wanted, say, show_json, show_table
 from domain.delivery.timeouts import LONGEST_REQUEST_SECONDS
 from storage.access.audit import record
 from storage.access.stores import store_exists
@@ -60,7 +61,7 @@ def erase(
     store: Annotated[str, typer.Option("--store", help="Code of the store.")],
     customer: Annotated[UUID, typer.Option("--customer", metavar="UUID", help="Customer id.")],
     report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="File for the report as JSON.")
+        Path | None, typer.Option("--report", metavar="FILE", help="New file for the report as JSON.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the data to erase and erase nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation prompt.")] = False,
@@ -79,27 +80,45 @@ def erase(
         database = URL.create("postgresql", host=url.host, port=url.port, database=url.database)  # without credentials
         where = installation.data.root if installation.data else database
         typer.confirm(f"Erase all data of customer {customer} in store {store} of {where}?", abort=True, err=True)
+    with _new_report(report):
+        found = in_database(installation, lambda database: _work(database, store, customer, dry_run=dry_run))
+    unwritten = None
     if report is not None:
         try:
-            report.open("a").close()  # before the work, because no second run can report what this one erases
+            report.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
-            raise failed(f"{report} cannot be written: {error.strerror}. Nothing was done.", EXIT_USAGE) from None
-    found = in_database(installation, lambda database: _work(database, store, customer, dry_run=dry_run))
+            unwritten = error.strerror
     titles = ("events", "expiry rows", "responses", "deliveries cancelled", "left")
     counts = [found[name] for name in ("events", "expiryRows", "attemptsCleared", "deliveriesCancelled", "left")]
     counts[1] = sum(found["expiryRows"].values())
     show_table(titles, counts, facts=found)
     for url, number in found["sentTo"].items():
-        say(f"Kept by {url}: {number:,} deliveries.")
-    if report is not None:
-        try:
-            report.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            if not json_wanted():
-                show_json(found)
-            raise failed(f"{report} could not be written: {error.strerror}. Keep the report above.") from None
+        say(f"Kept by {url}: {counted(number, 'delivery', 'deliveries')}.")
+    if unwritten is not None:
+        if not json_wanted():
+            show_json(found)
+        raise failed(f"{report} could not be written: {unwritten}. Keep the report above.")
     if found["left"]:
-        raise failed(f"{found['left']} events, responses or rows of the customer remain or are new; run it again.")
+        raise failed(f"Left or new of the customer's events, responses and rows: {found['left']:,}. Run it again.")
+
+
+@contextmanager
+def _new_report(file: Path | None) -> Iterator[None]:
+    """Create the file before the work, because no second run can report what this one erases, and remove it again if
+    the work fails. A file that exists may be the only report of an earlier run: it ends the command."""
+    if file is None:
+        yield
+        return
+    try:
+        file.open("x" if file.is_file() or not file.exists() else "a").close()  # "a": a device or a pipe
+    except OSError as error:
+        raise failed(f"{file} cannot be written: {error.strerror}. Nothing was done.", EXIT_USAGE) from None
+    try:
+        yield
+    except BaseException:
+        if file.is_file():
+            file.unlink()
+        raise
 
 
 async def _work(database: Database, store: str, customer: UUID, *, dry_run: bool) -> dict[str, Any]:

@@ -194,6 +194,19 @@ async def test_it_goes_on_until_nothing_is_left_and_reports_once(
         await ground.execute("DROP TRIGGER meanwhile ON event_body")
 
 
+async def test_a_report_of_an_earlier_run_is_kept_and_a_run_that_fails_leaves_no_file(
+    erasing: Erasing, ground: Ground, tmp_path: Path
+) -> None:
+    await ground.emit("CustomerUpdated", about(CUSTOMER))
+    assert (await erasing.run("--yes", "--report", "proof.json", store="elsewhere")).code == 2
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "proof.json").write_text("of an earlier run")
+    ended = await erasing.run("--yes", "--report", "proof.json")
+    assert (ended.code, "proof.json cannot be written: File exists. Nothing was done." in ended.errors) == (2, True)
+    assert (tmp_path / "proof.json").read_text() == "of an earlier run"
+    assert await ground.scalar("SELECT count(*) FROM event_body") == 1
+
+
 async def test_it_asks_and_a_wrong_store_or_id_is_told_apart(erasing: Erasing, ground: Ground) -> None:
     await ground.emit("CustomerUpdated", about(CUSTOMER))
     asked = await erasing.run()  # nobody is there to say yes
