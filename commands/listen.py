@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
-from commands.terminal import EXIT_USAGE, JsonOption, failed, json_wanted, show_json
+from commands.terminal import EXIT_USAGE, JsonOption, counted, failed, json_wanted, show_json
 from domain.events.catalogue import CATALOGUE, mask_secrets
 from domain.wire.excerpts import MASK, printable
 from domain.wire.jsontext import JsonTextError, JsonValue, dump, parse, pretty
@@ -43,15 +43,25 @@ def listen(  # noqa: PLR0913, PLR0917 - one parameter an option
     show_secrets: Annotated[
         bool, typer.Option("--show-secrets", help="Show activation, reset and coupon codes and custom headers.")
     ] = False,
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw", help="Show each body as it arrived, neither indented nor masked, to compute its signature."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show each request, verify its signatures, mark duplicates. Ctrl-C prints a summary."""
+    """Receive webhooks on this machine: show each request, verify its signatures, mark duplicates. Ctrl-C ends, with a
+    summary.
+
+    Bodies are shown indented, and secrets in them masked: copy a body from --raw.
+    """
     for key in verify_key or ():
         try:
             usable_key(key)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--verify-key") from error
-    display = Display(Console(stderr=json_wanted()), brief=brief, show_secrets=show_secrets)
+    display = Display(Console(stderr=json_wanted()), brief=brief, show_secrets=show_secrets, raw=raw)
     receiver = Receiver(
         answering=Answering(status, delay_ms / 1000, fail_first), keys=verify_key or (), on_request=display.show
     )
@@ -73,7 +83,8 @@ async def _listen(receiver: Receiver, host: str, port: int, display: "Display") 
     await receiver.stop()
     counts = receiver.counts
     display.line(
-        f"{counts.requests:,} requests, {counts.succeeded:,} answered with success, {counts.duplicates:,} duplicates, "
+        f"{counted(counts.requests, 'request')}, {counts.succeeded:,} answered with success, "
+        f"{counted(counts.duplicates, 'duplicate')}, "
         f"{counts.without_id:,} without an id, {counts.unverified:,} with a wrong signature"
     )
 
@@ -81,10 +92,11 @@ async def _listen(receiver: Receiver, host: str, port: int, display: "Display") 
 class Display:
     """Printer of requests. Without a terminal, the same text without colours; as JSON, a line each on its output."""
 
-    def __init__(self, console: Console, *, brief: bool, show_secrets: bool) -> None:
+    def __init__(self, console: Console, *, brief: bool, show_secrets: bool, raw: bool) -> None:
         self._console = console
         self._brief = brief
         self._show_secrets = show_secrets
+        self._raw = raw
         self._highlight = JSONHighlighter()
 
     def line(self, text: str) -> None:
@@ -130,10 +142,13 @@ class Display:
             yield name, value if public or self._show_secrets else MASK
 
     def _body(self, received: ReceivedRequest) -> str:
+        text = received.body.decode("utf-8", "replace")
         try:
             value = parse(received.body)
         except JsonTextError:
-            return received.body.decode("utf-8", "replace")
+            return text
+        if self._raw:
+            return text
         if not self._show_secrets:
             value = _masked(value, received)
         return pretty(dump(value))

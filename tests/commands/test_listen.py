@@ -35,7 +35,7 @@ class Listening:
     async def end(self) -> str:
         """Everything it shows until its end by Ctrl-C."""
         self.process.send_signal(signal.SIGINT)
-        shown = await lines_until(self.process, " requests, ")
+        shown = await lines_until(self.process, " answered with success, ")
         assert await self.process.wait() == 0
         return "\n".join(shown)
 
@@ -63,7 +63,7 @@ async def test_a_signed_delivery_is_shown_whole_with_the_verdict_on_its_signatur
     assert f"{signed.message_id} duplicate answered 200" in shown
     assert shown.count("X-Webhook-Signature: good") == shown.count("webhook-signature: good") == 2
     assert '    "points": 10.10\n' in shown
-    assert "2 requests, 2 answered with success, 1 duplicates, 0 without an id, 0 with a wrong signature" in shown
+    assert "2 requests, 2 answered with success, 1 duplicate, 0 without an id, 0 with a wrong signature" in shown
 
 
 async def test_a_wrong_signature_says_which_and_why(tmp_path: Path) -> None:
@@ -116,6 +116,22 @@ async def test_codes_and_own_headers_stay_hidden_unless_asked_for(tmp_path: Path
             shown = await listen.end()
         assert [secret in shown for secret in ("SUMMER-1", "RESET-1", "token-1")] == [visible] * 3
         assert '"customerId": "7"' in shown
+
+
+async def test_a_raw_body_is_shown_as_it_was_signed(tmp_path: Path) -> None:
+    async with listening(tmp_path, "--raw") as listen:
+        await listen.send(MODERN)
+        shown = await listen.end()
+    assert MODERN.decode() in shown.splitlines()
+    assert "1 request, 1 answered with success, 0 duplicates" in shown
+    async with running("listen", "--port", "0", "--raw", "--json", directory=tmp_path) as process:
+        assert process.stderr is not None
+        found = re.search(rb"http://127\.0\.0\.1:\d+", await process.stderr.readline())
+        assert found is not None
+        async with httpx.AsyncClient(trust_env=False) as client:
+            await client.post(found[0].decode(), content=MODERN)
+        [line] = await lines_until(process, "CustomerRequestedPasswordReset")
+    assert json.loads(line)["body"].encode() == MODERN
 
 
 async def test_nothing_that_arrives_can_command_the_terminal(tmp_path: Path) -> None:
