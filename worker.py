@@ -293,8 +293,8 @@ async def sending(
             async with asyncio.timeout(settings.shutdown_grace_seconds):
                 await dispatcher.drain()
     finally:
-        watching.cancel()
-        writing.cancel()
+        for task in (watching, writing, *dispatcher.beside):
+            task.cancel()
         await sender.aclose()
 
 

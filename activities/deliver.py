@@ -91,6 +91,8 @@ class DeliveryActivities:
                     self._unbegun.update(dict.fromkeys(events))
                     if self._interrupting is None or self._interrupting.done():
                         self._interrupting = asyncio.create_task(self._interrupt_unbegun())
+                        self.dispatcher.beside.add(self._interrupting)
+                        self._interrupting.add_done_callback(self.dispatcher.beside.discard)
                     raise
                 for event in events:
                     self._unbegun.pop(event, None)

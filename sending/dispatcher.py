@@ -69,6 +69,8 @@ class Dispatcher:
     """Retry schedule of the subscriptions without one of their own."""
     metrics: WorkerMetrics
     traces: Traces = NO_TRACES
+    beside: set[asyncio.Task[None]] = field(init=False, default_factory=set)
+    """Tasks that close intents without attempts. The end of the worker waits for them, as for attempts."""
     _answers: dict[UUID, Answers] = field(init=False, default_factory=lambda: defaultdict(Answers))
     _under_way: dict[UUID, asyncio.Task[Step]] = field(init=False, default_factory=dict)
     _queued: set[UUID] = field(init=False, default_factory=set)
@@ -117,8 +119,8 @@ class Dispatcher:
 
     async def drain(self) -> None:
         """Wait until nothing is under way."""
-        while self._under_way:
-            await asyncio.wait(list(self._under_way.values()))
+        while waiting := [*self._under_way.values(), *self.beside]:
+            await asyncio.wait(waiting)
 
     async def hold_queued(self, deliveries: Collection[OpenDelivery]) -> None:
         """Take first attempts without a slot out of their queues, so that their deliveries are held."""

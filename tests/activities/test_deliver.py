@@ -16,6 +16,7 @@ from sending.dispatcher import AttemptTakenError
 from storage.deliveries.matching import match
 from temporal.messages import EventBatch
 from tests.deadlines import eventually
+from tests.ground import Ground
 from tests.receiver import Receiver, status, when
 from tests.workbench import Workbench, workbench
 
@@ -214,6 +215,28 @@ async def test_a_match_whose_attempts_are_not_begun_holds_up_no_other_worker(
     assert first.delivered == 1
     [message_id] = [row.message_id for row in await bench.execute("SELECT message_id FROM delivery")]
     assert await numbers(bench, message_id) == [(1, None, "interrupted"), (2, 200, None)]
+
+
+async def test_a_worker_that_stops_closes_the_intents_of_a_lost_match_first(
+    cleared_url: str, receiver: Receiver, ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with workbench(cleared_url) as bench:
+        await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
+        event_ids = await bench.emit("CustomerUpdated", "{}")
+        run = bench.activities.database.run
+
+        async def away(*_: object) -> None:
+            monkeypatch.setattr(bench.activities.database, "run", run)
+            raise ConnectionError("the database is away")
+
+        async def lost(*_: object) -> None:
+            monkeypatch.setattr(bench.activities.database, "run", away)
+            raise asyncio.CancelledError
+
+        monkeypatch.setattr(bench.activities, "_begin", lost)
+        with pytest.raises(asyncio.CancelledError):
+            await bench.attempt_events(event_ids)
+    assert await ground.scalar("SELECT failure FROM attempt") == "interrupted"
 
 
 async def test_an_intent_that_another_run_closes_before_its_attempt_begins_is_not_used(
