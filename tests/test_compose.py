@@ -148,6 +148,12 @@ def test_every_required_setting_is_set_by_a_secret(name: str) -> None:
     assert OWN[name]["environment"]["SECRETS_DIR"] == "/run/secrets"
 
 
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_settings_of_a_first_try_come_from_the_shell(name: str) -> None:
+    of_the_shell = {variable for variable, value in OWN[name]["environment"].items() if value is None}
+    assert of_the_shell == {"ALLOW_HTTP", "ALLOWED_PORTS", "ALLOWED_NETWORKS"}
+
+
 def test_every_secret_used_is_declared_and_every_file_named_is_made_or_there(tmp_path: Path) -> None:
     used = {secret for service in SERVICES.values() for secret in service.get("secrets", ())}
     assert used == set(COMPOSE["secrets"])
