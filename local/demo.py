@@ -23,7 +23,7 @@ from domain.events.catalogue import CATALOGUE
 from domain.expiry.calendar_days import day_start, local_day
 from domain.expiry.rows import EVENT_NAMES, Kind, notice_id
 from domain.timestamps import utc_text, zone
-from domain.wire.bodies import variants
+from domain.wire.bodies import MAIN, variants
 from domain.wire.jsontext import dump
 from local.event_sender import api_client
 from local.ports import HOST
@@ -162,11 +162,12 @@ class Deliveries:
 class DemoBoard:
     """Counter of the deliveries of one round of samples, each once by message id; a table row per event."""
 
-    def __init__(self, awaited: Mapping[UUID, Cell]) -> None:
+    def __init__(self, awaited: Mapping[UUID, tuple[Cell, str]]) -> None:
+        """Take the cell and the variant of each message."""
         self.expected = len(awaited)
         self._awaited = dict(awaited)
         self._cells: dict[Cell, Deliveries] = {}
-        for cell in awaited.values():
+        for cell, _ in awaited.values():
             self._cells.setdefault(cell, Deliveries()).expected += 1
 
     def emitting(self, event_name: str) -> None:
@@ -174,15 +175,16 @@ class DemoBoard:
         for form in FORMATS:
             self._cells[event_name, form].emitted = time.monotonic()
 
-    def arrive(self, message: UUID) -> tuple[str, str, float] | None:
-        """Record a message. Return event name, format and seconds since the event was emitted. Returns None if the
-        message is not part of this round or arrived before."""
-        cell = self._awaited.pop(message, None)
-        if cell is None:
+    def arrive(self, message: UUID) -> tuple[str, float] | None:
+        """Record a message. Return event name, format and variant in words, and the seconds since the event was
+        emitted. Returns None if the message is not part of this round or arrived before."""
+        awaited = self._awaited.pop(message, None)
+        if awaited is None:
             return None
+        cell, variant = awaited
         deliveries = self._cells[cell]
         deliveries.arrived.append(time.monotonic() - deliveries.emitted)
-        return *cell, deliveries.arrived[-1]
+        return ", ".join(cell if variant == MAIN else (*cell, variant)), deliveries.arrived[-1]
 
     @property
     def arrived(self) -> int:
@@ -234,7 +236,7 @@ class Demo:
         event_ids = {name: notices[name].event_id if name in notices else uuid4() for name in SEEDS}
         board = self._board = DemoBoard(
             {
-                message_id(event_ids[name], subscription, variant): (name, form)
+                message_id(event_ids[name], subscription, variant): ((name, form), variant)
                 for (name, form), subscription in subscriptions.items()
                 for variant in variants(name, dump(SEEDS[name].sample), form == "legacy")
             }
@@ -277,8 +279,8 @@ class Demo:
             self._say_later_one(request)
             return
         if not self._screen.console.is_terminal:
-            event_name, form, seconds = arrival
-            self._screen.say(f"{seconds * 1000:6.0f} ms  {event_name}, {form}")
+            words, seconds = arrival
+            self._screen.say(f"{seconds * 1000:6.0f} ms  {words}")
         if board.arrived == board.expected:
             self._complete.set()
 

@@ -251,6 +251,7 @@ async def test_the_demo_says_plain_lines_and_each_kind_of_schedule_has_scanned(h
     for event_name in SEED_EVENTS:
         assert re.search(rf"^ +\d+ ms  {event_name}, modern$", home.first_output, re.MULTILINE)
         assert re.search(rf"^ +\d+ ms  {event_name}, legacy$", home.first_output, re.MULTILINE)
+    assert re.search(r"^ +\d+ ms  CustomerLevelChanged, legacy, automatic$", home.first_output, re.MULTILINE)
     assert len(demo_subscriptions(stack)) == SUBSCRIPTIONS
 
     async def all_recorded() -> bool:
