@@ -39,13 +39,13 @@ REASON_WORDS = {Reason.LIMITED: "rate, concurrency or order limit"}
 """Reasons whose names are not the words that are shown."""
 
 
-def _status(text: str) -> DeliveryStatus:
+def read_status(text: str, among: Iterable[DeliveryStatus] = tuple(DeliveryStatus)) -> DeliveryStatus:
     """Return the status by its name in the API, or by its words as they are shown."""
     wanted = text.lower().replace("-", " ")
-    for status in DeliveryStatus:
+    for status in among:
         if wanted in (status, STATUS_WORDS[status]):
             return status
-    names = ", ".join(words.replace(" ", "-") for words in STATUS_WORDS.values())
+    names = ", ".join(STATUS_WORDS[status].replace(" ", "-") for status in among)
     raise typer.BadParameter(f"{text!r} is no status; there are {names}")
 
 
@@ -60,7 +60,7 @@ def tail(
     status: Annotated[
         list[DeliveryStatus] | None,
         typer.Option(
-            parser=_status,
+            parser=read_status,
             metavar="STATUS",
             help="Only deliveries that come into this status: waiting, held, delivered, gave-up, cancelled, or its "
             "name in the API; repeatable.",

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -13,22 +12,15 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
 from commands.local_stack import passing
+from commands.tail import read_status
 from commands.target import Target, with_target
 from commands.terminal import EXIT_FAILED, BarOrLines, counted, failed, json_wanted, say, show
-from domain.delivery.lifecycle import DeliveryStatus
+from domain.delivery.lifecycle import TERMINAL, DeliveryStatus
 from domain.timestamps import is_date_time
 
 POLL_SECONDS = 0.5
 _AGO = re.compile(r"([1-9][0-9]{0,5})(m|h|d)")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-
-
-class Status(StrEnum):
-    """Final statuses that a recovery may select."""
-
-    EXHAUSTED = DeliveryStatus.EXHAUSTED
-    CANCELLED = DeliveryStatus.CANCELLED
-    DELIVERED = DeliveryStatus.DELIVERED
 
 
 @dataclass(frozen=True)
@@ -86,9 +78,18 @@ class _Wish:
 def recover(
     wish: _Wish,
     target: Target,
-    status: Annotated[list[Status] | None, typer.Option("--status", help="Statuses to send again; repeatable.")] = None,
+    status: Annotated[
+        list[DeliveryStatus] | None,
+        typer.Option(
+            parser=lambda text: read_status(text, TERMINAL),
+            metavar="STATUS",
+            help="Status to send again: gave-up (default), cancelled or delivered; repeatable.",
+        ),
+    ] = None,
 ) -> None:
-    """Send again what gave up at a webhook in a time window.
+    """Redeliver a webhook's deliveries of a time window that gave up; --status selects other final statuses.
+
+    WEBHOOK and --since are required, except with --watch and --cancel.
 
     Exit code 0: each has been attempted again. 1: refused, cancelled, or declined at the prompt. 2: wrong usage, or
     the API cannot be reached.
@@ -100,6 +101,8 @@ def recover(
 @passing(_Wish, json=False)
 def backfill(wish: _Wish, target: Target) -> None:
     """Deliver past events to a webhook that was created after they were accepted.
+
+    WEBHOOK and --since are required, except with --watch and --cancel.
 
     Exit code 0: each has been attempted. 1: refused, cancelled, or declined at the prompt. 2: wrong usage, or the API
     cannot be reached.

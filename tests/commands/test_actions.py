@@ -105,7 +105,7 @@ async def test_the_command_line_acts_on_a_subscription(person: Person, receiver:
     missed = await person.emit()
     await person.until(missed, subscription, "exhausted", 0)
     await person.cli("subscription", "enable", subscription)
-    counted = await person.cli("recover", subscription, "--since", "1h", "--dry-run")
+    counted = await person.cli("recover", subscription, "--since", "1h", "--status", "gave-up", "--dry-run")
     assert "1 delivery matches." in counted.output
     recovered = await person.cli("recover", subscription, "--since", "1h", "--yes")
     assert "1 of 1 deliveries opened: 1 delivered, 0 failed again, 0 still waiting." in recovered.output
@@ -147,6 +147,8 @@ async def test_what_names_nothing_or_nobody_is_said_clearly(person: Person) -> N
         assert "Not found in store" in (await person.cli(*words, nothing, code=1)).errors
     assert "event_unknown" in (await person.cli("explain", nothing, code=1)).output
     assert "2026-01-02T03:04:05Z" in (await person.cli("recover", nothing, "--since", "monday", code=2)).errors
+    no_end = await person.cli("recover", nothing, "--since", "1h", "--status", "waiting", code=2)
+    assert "delivered, gave-up, cancelled" in " ".join(no_end.errors.replace("│", " ").split())
     refused = await person.cli("subscription", "pause", nothing, "--key", "wrong", code=2)
     assert "the key is not accepted" in refused.errors
     away = await person.cli("explain", nothing, "--api", "http://127.0.0.1:9", "--key", "x", code=2)

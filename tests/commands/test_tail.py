@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from commands.tail import PAGE_ITEMS, _show, _status
+from commands.tail import PAGE_ITEMS, _show, read_status
 from domain.delivery.lifecycle import DeliveryStatus
 from tests.api.installation import installation
 from tests.api.serving import serving
@@ -136,7 +136,7 @@ async def test_a_new_reason_or_due_instant_of_the_same_status_is_one_line(
 
 @pytest.mark.parametrize("written", ["exhausted", "gave up", "gave-up", "Gave-Up"])
 def test_a_status_may_be_written_as_it_is_shown(written: str) -> None:
-    assert _status(written) is DeliveryStatus.EXHAUSTED
+    assert read_status(written) is DeliveryStatus.EXHAUSTED
 
 
 async def test_a_misspelt_status_is_answered_with_those_there_are(tmp_path: Path) -> None:
