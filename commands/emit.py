@@ -82,7 +82,7 @@ def emit(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Send events to the API and report accepted, duplicate and rejected events.
 
-    The ids are printed for up to 20 events, with --json for all of them, as the API takes them.
+    Prints the ids of up to 20 events; with --json, those of all, as the API accepts them.
 
     Exit code 0: all accepted. 1: some were rejected. 2: wrong usage, or the API stopped accepting events.
     """

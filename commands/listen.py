@@ -36,8 +36,8 @@ def listen(  # noqa: PLR0913, PLR0917 - one parameter an option
             help="Signing key (whsec_…) of the webhook; pass both during a rotation. A wrong signature gets a 401."
         ),
     ] = None,
-    status: Annotated[int, typer.Option(min=200, max=599, help="Response status.")] = 200,
-    delay_ms: Annotated[int, typer.Option(min=0, help="Delay of the response.")] = 0,
+    status: Annotated[int, typer.Option(min=200, max=599, help="Status of the responses.")] = 200,
+    delay_ms: Annotated[int, typer.Option(min=0, help="Delay of each response, in milliseconds.")] = 0,
     fail_first: Annotated[int, typer.Option(min=0, help="Answer this many requests with 503 first.")] = 0,
     brief: Annotated[bool, typer.Option("--brief", help="One line for each request.")] = False,
     show_secrets: Annotated[

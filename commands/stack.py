@@ -28,7 +28,7 @@ def up(
         Path, typer.Option(help="Data directory; each stack has its own, and several stacks may run side by side.")
     ] = DEFAULT_DATA_DIRECTORY,
     demo: Annotated[
-        bool, typer.Option("--demo/--no-demo", help="Start a receiver and send it one sample of each event.")
+        bool, typer.Option("--demo/--no-demo", help="Start a receiver, send it samples of 17 events.")
     ] = True,
     api_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port of the API; 0: a free port.", show_default="8080")

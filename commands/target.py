@@ -84,7 +84,7 @@ class Target:
 
 
 def find_target(
-    store: Annotated[str | None, typer.Option(help="Store code; default: the store of the local stack.")] = None,
+    store: Annotated[str | None, typer.Option(help="Store code; default: the local stack's, else `default`.")] = None,
     api: Annotated[
         str | None, typer.Option(envvar="LOYALTY_WEBHOOKS_API", help="Root URL of the API, http://host:port.")
     ] = None,

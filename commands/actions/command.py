@@ -124,6 +124,9 @@ def update_subscription(
     For another scheme, host or port of the URL, the authentication must be given again. So must header values, which
     the panel and `subscriptions apply` can do.
 
+    The API requires the URL in each update and checks it again, so without --url the command reads it and sends it
+    back. If it is not allowed any more, pass another one with --url. A change of the URL at the same moment is lost.
+
     Open deliveries use the new settings from their next attempt.
 
     Exit code 0: changed. 1: refused, or the store has no such webhook. 2: wrong usage, or the API cannot be reached.
@@ -227,7 +230,7 @@ _status_command(
 )
 _status_command(
     "enable",
-    "Send again and reset the health counters.",
+    "Start sending again and reset the health counters.",
     "Deliveries that gave up meanwhile stay so; `loyalty-webhooks recover` sends them again.",
 )
 

@@ -29,7 +29,7 @@ def _day(text: str) -> date:
 KindOption = Annotated[Kind, typer.Option("--kind", help="Kind of expiry rows.")]
 DayOption = Annotated[
     date | None,
-    typer.Option(parser=_day, metavar="YYYY-MM-DD", help="Day of expiry; default: the day due today (today + N)."),
+    typer.Option(parser=_day, metavar="YYYY-MM-DD", help="Day of expiry; default: today plus the days of notice."),
 ]
 FirstDay = Annotated[date, typer.Option("--from", parser=_day, metavar="YYYY-MM-DD", help="First day of expiry.")]
 LastDay = Annotated[
@@ -96,7 +96,8 @@ def resume(target: Target, kind: KindOption) -> None:
 @schedules.command()
 @with_target
 def trigger(target: Target, kind: KindOption, day: DayOption = None, wait: WaitOption = True) -> None:
-    """Scan a day now. Each row gets one notice at most; the progress of the schedule is unchanged."""
+    """Scan the rows that expire on a day, and emit their events, now. Each row gets one event at most, however often it
+    is scanned; the schedule goes on from where it was."""
     finished_before = {scan["scanId"] for scan in target.get(f"schedule/{kind}")["scans"] if scan["finishedAt"]}
     begun = target.post(f"schedule/{kind}/trigger", {} if day is None else {"day": day.isoformat()})
     text = f"Scanning {begun['day']}: {begun['temporalUrl'] or begun['workflowId']}"
@@ -111,7 +112,7 @@ def trigger(target: Target, kind: KindOption, day: DayOption = None, wait: WaitO
 @schedules.command()
 @with_target
 def backfill(target: Target, kind: KindOption, first_day: FirstDay, last_day: LastDay) -> None:
-    """Scan several days now, one after the other. Each row gets one notice at most."""
+    """Scan several days now, one after the other, as `trigger` scans one."""
     body = {"firstDay": first_day.isoformat(), "lastDay": last_day.isoformat()}
     begun = target.post(f"schedule/{kind}/backfill", body)
     text = f"Scanning {first_day} to {last_day}: {begun['temporalUrl'] or begun['workflowId']}"

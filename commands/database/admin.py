@@ -102,7 +102,7 @@ def create_key(
     name: str,
     scope: Annotated[list[Scope], typer.Option("--scope", help="Right to grant; repeatable.")],
     store: StoreOption = None,
-    expires_in_days: Annotated[int | None, typer.Option(min=1, max=36500, help="Default: until revoked.")] = None,
+    expires_in_days: Annotated[int | None, typer.Option(min=1, max=36500, help="Default: it never expires.")] = None,
 ) -> None:
     """Create an API key, by default for every store, and print it alone. It cannot be shown again."""
     codes = store or [ALL_STORES]

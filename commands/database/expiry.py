@@ -37,10 +37,10 @@ def import_rows(  # noqa: PLR0913, PLR0917 - one parameter an option
     kind: Annotated[Kind, typer.Argument(help="Kind of the rows.")],
     file: Annotated[Path, typer.Argument(help="CSV with a header, or NDJSON; fields as in the API.")],
     store: Annotated[str, typer.Option(help="Code of the store the rows belong to.")],
-    format_: Annotated[FileFormat | None, typer.Option("--format", help="Default: by the file extension.")] = None,
+    format_: Annotated[FileFormat | None, typer.Option("--format", help="Format; default: by the extension.")] = None,
     delimiter: Annotated[str, typer.Option(help="Delimiter of a CSV file.")] = ",",
     rejects: Annotated[Path | None, typer.Option(help="File for rejected lines; default: FILE.rejects.csv.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Import the whole file again.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Import a file again that was imported before.")] = False,
 ) -> None:
     """Import expiry rows. An interrupted import resumes with the same command.
 

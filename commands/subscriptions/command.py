@@ -82,10 +82,11 @@ def apply(
     ] = False,
     signing_keys: Annotated[
         Path | None,
-        typer.Option(help="New file for new signing keys, readable by you alone; required without a terminal."),
+        typer.Option(help="New file for new signing keys, readable by you alone; needed if no terminal can show them."),
     ] = None,
 ) -> None:
-    """Make the store's webhooks match the file, in one transaction. Idempotent.
+    """Make the store's webhooks match the file, in one transaction. Webhooks that are missing in the file stay, unless
+    --prune deletes them. Applying the same file again changes nothing.
 
     Exit code 0: done, or nothing to do. 2: the file has errors, the prompt was declined, or the API call failed.
     """
