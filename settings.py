@@ -194,7 +194,8 @@ class Settings(BaseSettings):
     )
     breaker_longest_probe_seconds: PositiveFloat = Field(
         60,
-        description="Maximum interval between probes, which doubles each time; also the longest delay of a recovery.",
+        description="Maximum interval between probes, which doubles each time; also the longest delay of a recovery, "
+        "and what a delivery waits at least behind an open breaker, however short its retry schedule.",
     )
 
     disable_after_failing_days: PositiveFloat = Field(

@@ -117,7 +117,8 @@ class DrainActivities:
     ) -> DrainRoundResult:
         """Probe a receiver with the oldest delivery when a probe is due. The held ones follow if it was delivered."""
         schedule = state.retry_schedule if state.retry_schedule is not None else self.retry_schedule
-        await self._exhaust_outwaited(subscription_id, float(sum(schedule)))
+        # A schedule may be empty or short, and what is held is probed once at least.
+        await self._exhaust_outwaited(subscription_id, max(sum(schedule), self.breaker.longest_probe_seconds))
         oldest = await self._oldest(subscription_id, state)
         if oldest is None:
             wait = await self.database.run(next_allowed_seconds, subscription_id)

@@ -126,6 +126,20 @@ async def test_a_pause_loses_nothing_and_resuming_lets_go_in_order(
         assert len(receiver.requests) == 40
 
 
+async def test_a_receiver_of_a_webhook_without_retries_is_probed_behind_an_open_breaker(
+    database_url: str, temporal: WorkflowEnvironment
+) -> None:
+    breaker = FAST | {"breaker_longest_probe_seconds": 60}
+    async with Receiver() as receiver, pipeline(database_url, temporal.client, **breaker) as running:
+        receiver.otherwise = status(500)
+        subscription_id = await running.subscribe("CustomerUpdated", receiver.url("/hook"), retry_schedule=[])
+        await running.emit("CustomerUpdated", "{}", count=3)
+        await eventually(lambda: breaker_is_open(running, subscription_id), 20, "an open breaker")
+        receiver.otherwise = status(200)
+        await running.emit("CustomerUpdated", "{}", count=2)
+        await running.until_statuses({"exhausted": 3, "delivered": 2})
+
+
 async def test_a_delivery_waiting_for_its_retry_is_held_by_a_pause(
     database_url: str, temporal: WorkflowEnvironment
 ) -> None:
