@@ -65,10 +65,17 @@ def command_line(names: Iterable[str] = COMMANDS) -> typer.Typer:
     for name in names:
         command = getattr(importlib.import_module(f"commands.{COMMANDS[name]}"), name.replace("-", "_"))
         if isinstance(command, typer.Typer):
+            for one in command.registered_commands:
+                one.help = _unwrapped(one.help or (one.callback and one.callback.__doc__))
             app.add_typer(command, name=name)
         else:
-            app.command(name)(command)
+            app.command(name, help=_unwrapped(command.__doc__))(command)
     return app
+
+
+def _unwrapped(text: str | None) -> str:
+    """Return a docstring with a line for each paragraph, which the terminal breaks at its own width."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (text or "").split("\n\n"))
 
 
 def _show_version(wanted: bool) -> None:

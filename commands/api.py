@@ -26,7 +26,7 @@ OTHER_FILES = 200
 
 
 def api() -> None:
-    """Run one API process.
+    """Run one API process, the panel included.
 
     Settings come from the environment (docs/settings.md): DATABASE_URL, ENCRYPTION_KEYS, JWT_SECRETS, API_HOST,
     API_PORT, TEMPORAL_ADDRESS and others. Several may run side by side. SIGTERM or Ctrl-C completes requests in

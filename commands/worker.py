@@ -15,7 +15,7 @@ GC_THRESHOLD = 50_000
 
 
 def worker() -> None:
-    """Run one worker process: the relay and the Temporal worker.
+    """Run one worker process, which delivers the accepted events.
 
     Settings come from the environment (docs/settings.md): DATABASE_URL, ENCRYPTION_KEYS, TEMPORAL_ADDRESS and others.
     Several workers may run side by side. SIGTERM or Ctrl-C completes the attempts in flight, then stops.

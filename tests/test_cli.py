@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 import cli
 from tests.house import ROOT
@@ -49,6 +50,15 @@ print(len(runs), gc.isenabled(), gc.get_freeze_count() > 10_000)
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert ended.stdout.split() == ["0", "True", "True"]
+
+
+@pytest.mark.parametrize("command", ["tail", "recover", "subscription update"])
+def test_help_breaks_lines_at_the_width_of_the_terminal_alone(command: str) -> None:
+    name, *rest = command.split()
+    shown = CliRunner().invoke(cli.command_line([name]), [name, *rest, "--help"], env={"COLUMNS": "500"}).output
+    usage, *paragraphs = [line.strip() for line in shown.partition("╭")[0].splitlines() if line.strip()]
+    assert (usage.split()[0], len(paragraphs) > 2) == ("Usage:", True)
+    assert [line for line in paragraphs if not line.endswith(".")] == []
 
 
 def test_every_module_with_commands_is_listed() -> None:

@@ -31,10 +31,13 @@ StoreOption = Annotated[
 ]
 
 
+Username = Annotated[str, typer.Argument(metavar="USERNAME", help="Name to log in with.")]
+
+
 @admin.command("create")
 @with_installation
 def create_admin(
-    installation: Installation, username: str, scope: ScopeOption = None, store: StoreOption = None
+    installation: Installation, username: Username, scope: ScopeOption = None, store: StoreOption = None
 ) -> None:
     """Create an administrator, by default with every right in every store. Prompts for the password, or reads stdin."""
     hashed = _ask_password()
@@ -51,7 +54,7 @@ def create_admin(
 
 @admin.command("reset-password")
 @with_installation
-def reset_password(installation: Installation, username: str) -> None:
+def reset_password(installation: Installation, username: Username) -> None:
     """Set a new password and end every session of the administrator. Prompts for the password, or reads stdin."""
     hashed = _ask_password()
     if not in_transaction(installation, lambda connection: replace_password(connection, operator(), username, hashed)):
@@ -71,7 +74,7 @@ def list_admins(installation: Installation) -> None:
 @with_installation
 def create_store(
     installation: Installation,
-    code: str,
+    code: Annotated[str, typer.Argument(metavar="CODE", help="Store code, such as `default`.")],
     name: Annotated[str | None, typer.Option(help="Display name; default: the code.")] = None,
     timezone: Annotated[str, typer.Option(help="IANA time zone in which the store's days begin and end.")] = "UTC",
 ) -> None:
@@ -99,7 +102,7 @@ def list_stores(installation: Installation) -> None:
 @with_installation
 def create_key(
     installation: Installation,
-    name: str,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name for people, shown in lists.")],
     scope: Annotated[list[Scope], typer.Option("--scope", help="Right to grant; repeatable.")],
     store: StoreOption = None,
     expires_in_days: Annotated[int | None, typer.Option(min=1, max=36500, help="Default: it never expires.")] = None,
@@ -126,7 +129,10 @@ def list_api_keys(installation: Installation) -> None:
 
 @keys.command("revoke")
 @with_installation
-def revoke_key(installation: Installation, key_id: UUID) -> None:
+def revoke_key(
+    installation: Installation,
+    key_id: Annotated[UUID, typer.Argument(metavar="ID", help="Id, from `keys list`.")],
+) -> None:
     """Revoke an API key: it stops working within a second."""
     name = in_transaction(installation, lambda connection: end_key(connection, operator(), key_id))
     if name is None:
