@@ -1,8 +1,8 @@
 """Records histories of every workflow on the real server, for `test_replay.py` to replay with the code of the day.
 
-`make record-histories` writes them all into `tests/replay/histories/`. Before the first release: whenever a workflow
-changes. After it: histories of released code stay, and those of new shapes are added under new names, since workflows
-that were begun by the old code go on under the new.
+`make record-histories` adds those of new scenarios to `tests/replay/histories/`. A history that is there stays, since
+workflows that were begun by the old code go on under the new: a new shape is a new version, and a scenario under a new
+name. `python -m tests.replay.record --replace` records all scenarios anew, which only the first release may precede.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -25,16 +25,21 @@ from domain.delivery.identity import (
     draft_test_workflow_id,
     drain_workflow_id,
     event_workflow_id,
+    expiry_workflow_id,
     recover_workflow_id,
 )
+from domain.expiry.rows import Kind
 from storage.deliveries.bulk_actions import BulkActionKind
+from storage.sealing import Sealer
 from storage.subscriptions.draft_tests import open_draft_test
 from storage.subscriptions.tables import DraftTest
 from temporal.messages import DraftTestRef, ExpiryRun, NoticeTask, RetentionRun
 from temporal.starts import ActionStarts
+from temporal.visibility import LATE
 from tests.bulk_actions import begun_bulk_action
 from tests.databases import cloned_database, migrated_template
 from tests.deadlines import eventually
+from tests.expiry_ground import ExpiryGround
 from tests.old_days import old_event
 from tests.pipeline import STORE, Pipeline, pipeline
 from tests.postgres_server import TestServer
@@ -45,6 +50,7 @@ HISTORIES = Path(__file__).parent / "histories"
 IDENTITY = "recorder"
 DEADLINE_SECONDS = 30
 SCENARIOS_AT_ONCE = 5
+TWO_DAYS = ExpiryRun(STORE, "points", date(2030, 1, 1), date(2030, 1, 2))
 
 
 @dataclass
@@ -152,6 +158,28 @@ async def drain_sends(stage: Stage) -> WorkflowHandle[object, object]:
     return await stage.ended(drain_workflow_id(subscription_id))
 
 
+@scenario("drain-subscription.probed-by-hand")
+async def drain_probes_at_once(stage: Stage) -> WorkflowHandle[object, object]:
+    url = stage.receiver.url("/recovered")
+    subscription_id = await stage.running.subscribe("CustomerUpdated", url)
+    await stage.running.execute(
+        "INSERT INTO subscription_health (subscription_id, failures_in_row, failing_since, breaker_opened_at, probe_at)"
+        " VALUES (:id, 100, now(), now(), now() + interval '1 hour')",
+        id=subscription_id,
+    )
+    await stage.running.emit("CustomerUpdated", "{}", count=2)
+    await stage.running.until_statuses({"held": 2}, DEADLINE_SECONDS)
+    drain = stage.running.client.get_workflow_handle(drain_workflow_id(subscription_id))
+
+    async def waits() -> bool:
+        return "TIMER_STARTED" in (await drain.fetch_history()).to_json()
+
+    await eventually(waits, DEADLINE_SECONDS, "a drain that waits for its probe")
+    await stage.acting.wake_drain(subscription_id, STORE, "CustomerUpdated", url, probe_now=True)
+    await stage.running.until_statuses({"delivered": 2}, DEADLINE_SECONDS)
+    return await stage.ended(drain.id)
+
+
 @scenario("recover.everything")
 async def recovered(stage: Stage) -> WorkflowHandle[object, object]:
     stage.receiver.script(status(410))
@@ -178,21 +206,39 @@ async def backfilled(stage: Stage) -> WorkflowHandle[object, object]:
 
 @scenario("run-expiry-schedule.two-days")
 async def two_days_scanned(stage: Stage) -> WorkflowHandle[object, object]:
-    return await _scan(stage, "run/two-days")
+    return await _scan(stage, "run/two-days", TWO_DAYS)
 
 
 @scenario("scan-expiring-day.nothing-due")
 async def nothing_due(stage: Stage) -> WorkflowHandle[object, object]:
-    run = await _scan(stage, "run/for-its-day")
+    run = await _scan(stage, "run/for-its-day", TWO_DAYS)
     return await stage.ended(f"{run.id}/2030-01-01")
 
 
-async def _scan(stage: Stage, workflow_id: str) -> WorkflowHandle[object, object]:
+@scenario("run-expiry-schedule.due-day-and-late-rows")
+async def due_day_and_late_rows(stage: Stage) -> WorkflowHandle[object, object]:
+    return await _scheduled(stage, Kind.POINTS)
+
+
+@scenario("scan-expiring-day.late-rows")
+async def late_rows(stage: Stage) -> WorkflowHandle[object, object]:
+    await _scheduled(stage, Kind.LEVELS)
+    return await stage.ended(expiry_workflow_id(STORE, Kind.LEVELS, LATE))
+
+
+async def _scheduled(stage: Stage, kind: Kind) -> WorkflowHandle[object, object]:
+    """The run of a schedule, which plans its days, when a row has come late for a day that is scanned."""
+    await _scan(stage, f"run/{kind}-of-the-day-before", ExpiryRun(STORE, kind))
+    await stage.running.execute(f"UPDATE store SET expire_{kind}_notification_days = 11")
+    late = await stage.running.scalar("SELECT covered_until - interval '1 hour' FROM expiry_coverage")
+    ground = ExpiryGround(stage.running.database, Sealer(stage.running.settings.plain_encryption_keys))
+    await ground.put(kind, [late])
+    return await _scan(stage, f"run/{kind}-of-the-day", ExpiryRun(STORE, kind))
+
+
+async def _scan(stage: Stage, workflow_id: str, run: ExpiryRun) -> WorkflowHandle[object, object]:
     await stage.running.client.start_workflow(
-        "run-expiry-schedule",
-        ExpiryRun(STORE, "points", date(2030, 1, 1), date(2030, 1, 2)),
-        id=workflow_id,
-        task_queue=stage.running.settings.task_queue,
+        "run-expiry-schedule", run, id=workflow_id, task_queue=stage.running.settings.task_queue
     )
     return await stage.ended(workflow_id)
 
@@ -239,8 +285,8 @@ async def stage_of(template: str, client: Client) -> AsyncIterator[Stage]:
         yield Stage(running, receiver)
 
 
-async def record(template: str, address: str) -> dict[str, WorkflowHistory]:
-    """Play every scenario, some at once, each as another process would; their histories by name."""
+async def record(template: str, address: str, names: Iterable[str]) -> dict[str, WorkflowHistory]:
+    """Play these scenarios, some at once, each as another process would; their histories by name."""
     places = asyncio.Semaphore(SCENARIOS_AT_ONCE)
 
     async def play(scenario: Scenario) -> WorkflowHistory:
@@ -250,7 +296,7 @@ async def record(template: str, address: str) -> dict[str, WorkflowHistory]:
                 return await (await scenario(stage)).fetch_history()
 
     async with asyncio.TaskGroup() as group:
-        histories = {name: group.create_task(play(scenario)) for name, scenario in SCENARIOS.items()}
+        histories = {name: group.create_task(play(SCENARIOS[name])) for name in names}
     return {name: history.result() for name, history in histories.items()}
 
 
@@ -265,14 +311,13 @@ def _without_stack_trace(part: dict[str, object]) -> dict[str, object]:
     return {key: value for key, value in part.items() if key != "stackTrace"}
 
 
-async def main(folder: Path) -> None:
-    """Write all histories, and remove those of scenarios that are no more."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.json"):
-        if path.stem not in SCENARIOS:
-            path.unlink()
+async def main(folder: Path, *, replace: bool = False) -> None:
+    """Write the histories of the scenarios that have none; with `replace`, those of all scenarios."""
+    names = [name for name in SCENARIOS if replace or not (folder / f"{name}.json").exists()]
+    if not names:
+        sys.exit("Every scenario is recorded. A new shape is a scenario with a new name; --replace overwrites all.")
     async with migrated_template() as template, real_server() as environment:
-        histories = await record(template, environment.client.service_client.config.target_host)
+        histories = await record(template, environment.client.service_client.config.target_host, names)
         for name, history in histories.items():
             (folder / f"{name}.json").write_text(text_of(history), encoding="utf-8")
             print(f"{name}: {len(history.events)} events")
@@ -283,7 +328,7 @@ if __name__ == "__main__":
     try:
         if server is not None:
             os.environ["TEST_POSTGRES_URL"] = server.url
-        asyncio.run(main(Path(sys.argv[1]) if len(sys.argv) > 1 else HISTORIES))
+        asyncio.run(main(HISTORIES, replace="--replace" in sys.argv))
     finally:
         if server is not None:
             server.stop()

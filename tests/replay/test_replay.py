@@ -1,6 +1,8 @@
 """Workflows that were begun by earlier code go on under today's: every recorded history replays."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from temporalio.workflow import NondeterminismError
 
 import worker
 from tests.replay.changed import ForgetfulWorkflow, HastyWorkflow, PatientWorkflow
-from tests.replay.record import HISTORIES, SCENARIOS, record, text_of
+from tests.replay.record import HISTORIES, SCENARIOS, main, record, text_of
 
 RECORDED = sorted(HISTORIES.glob("*.json"))
 
@@ -24,7 +26,7 @@ For whom: every workflow of that kind that is open when workers with this code t
 workflow tasks again and again and deliver nothing more until a worker of the old code runs.
 The cure: keep the order of what the workflow asks of Temporal, or begin the new order with
 `if workflow.patched("…")` and leave the old one in the other branch. Only where no history of a release is among those
-that fail: `make record-histories`.
+that fail: `python -m tests.replay.record --replace`.
 """
 
 
@@ -66,9 +68,29 @@ def test_the_scenarios_are_those_that_are_recorded() -> None:
     assert set(SCENARIOS) <= {path.stem for path in RECORDED}, "run `make record-histories`"
 
 
+def test_every_activity_and_signal_of_a_workflow_is_in_a_recorded_history() -> None:
+    sources = "".join(path.read_text() for path in (HISTORIES.parents[2] / "activities").glob("*.py"))
+    names = set(re.findall(r'@activity\.defn\(name="(.+)"\)', sources)) - {"attempt-events"}  # local: in a marker
+    for one in worker.WORKFLOWS:
+        names |= {str(signal) for signal in workflow._Definition.must_from_class(one).signals}
+    recorded = "".join(path.read_text() for path in RECORDED)
+    assert {name for name in names if f'"{name}"' not in recorded} == set(), "add a scenario that has them"
+
+
+async def test_recording_overwrites_and_removes_nothing(tmp_path: Path) -> None:
+    for path in RECORDED:
+        shutil.copy(path, tmp_path)
+    released = tmp_path / "deliver-events.of-a-release.json"
+    released.touch()
+    with pytest.raises(SystemExit, match="new name"):
+        await main(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in [*RECORDED, released]}
+    assert all((tmp_path / path.name).read_bytes() == path.read_bytes() for path in RECORDED)
+
+
 async def test_what_is_recorded_today_replays(database_template: str, temporal: WorkflowEnvironment) -> None:
     """The scenarios still play, and nothing in a history depends on the process that made it."""
-    histories = await record(database_template, temporal.client.service_client.config.target_host)
+    histories = await record(database_template, temporal.client.service_client.config.target_host, SCENARIOS)
     for history in histories.values():
         await replayer(*worker.WORKFLOWS).replay_workflow(history_of(text_of(history)))
     assert set(histories) == set(SCENARIOS)
