@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tests.house import ROOT
-from tests.test_lifecycle import CHANGES_DELIVERY, FIGURES, WORDS, literals
+from tests.test_lifecycle import CHANGES_DELIVERY, FIGURES, WORDS, literals, template_literals
 
 OTHER_NOUNS = re.compile(r"expir|schedule|migrations|domain/events/")
 """Files in which the words of a delivery's lifecycle are the words of another object, under old names and new."""
@@ -90,6 +90,10 @@ class Checkout:
         for path, tree in self.trees.items():
             if not OTHER_NOUNS.search(path):
                 found[path] = len(list(literals(tree, WORDS - FIGURES.get(path, set()))))
+        for file in self.root.glob("api/**/*.html"):
+            path = str(file.relative_to(self.root))
+            if not OTHER_NOUNS.search(path):
+                found[path] = len(list(template_literals(file.read_text(), WORDS - FIGURES.get(path, set()))))
         return _in_files(found)
 
     def statements(self) -> str:

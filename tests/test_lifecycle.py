@@ -27,6 +27,9 @@ FIGURES = {
     "api/panel/expiring.py": {"paused"},  # a box of a form
     "commands/actions/bulk.py": {"delivered"},  # names of answered fields
     "commands/actions/schedules.py": {"paused"},  # state of a schedule
+    "api/panel/templates/dashboard/shown.html": {"delivered"},  # outcomes of attempts
+    "api/panel/templates/expiring/macros.html": {"paused"},  # state of a schedule
+    "api/panel/templates/recover/figures.html": {"cancelled"},  # status of a bulk action
 }
 """What is a field of another object by the same word."""
 
@@ -47,8 +50,18 @@ def test_statuses_and_reasons_are_written_as_members_of_their_enums() -> None:
         if not name.startswith(OTHER_NOUNS):
             tree = ast.parse(path.read_text())
             offenders += [f"{name}:{line}: {word}" for line, word in literals(tree, WORDS - FIGURES.get(name, set()))]
+    for path in sorted((ROOT / "api").rglob("*.html")):
+        name = str(path.relative_to(ROOT))
+        found = template_literals(path.read_text(), WORDS - FIGURES.get(name, set()))
+        offenders += [f"{name}:{line}: {word}" for line, word in found]
     assert offenders == []
     assert [name for name in FIGURES if not (ROOT / name).exists()] == []
+
+
+def template_literals(source: str, words: set[str]) -> Iterator[tuple[int, str]]:
+    """Quoted texts of a template that are one of these words."""
+    for number, line in enumerate(source.splitlines(), start=1):
+        yield from ((number, word) for word in re.findall(r"[\"'](\w+)[\"']", line) if word in words)
 
 
 def literals(tree: ast.AST, words: set[str]) -> Iterator[tuple[int, str]]:

@@ -18,6 +18,7 @@ from api.panel.sessions import CSRF_FIELD, PATH, BrowserToken, set_token
 from api.panel.texts import TEXTS, t
 from domain.access import role_of
 from domain.delivery.failure_kinds import EXPLANATIONS
+from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
 from domain.urls.targets import webhook_label, webhook_title
 from domain.wire import jsontext
 
@@ -108,6 +109,9 @@ class Renderer:
             form_id=uuid4,
             csrf_field=CSRF_FIELD,
             failures=EXPLANATIONS,
+            DeliveryStatus=DeliveryStatus,
+            SubscriptionStatus=SubscriptionStatus,
+            OPEN=OPEN,
             static=lambda name: f"{PATH}/-/static/{name}?v={content}",
         )
 
