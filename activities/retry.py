@@ -137,23 +137,22 @@ class RetryActivities:
                 return DeliveryEnd("unknown", reason="no such delivery")
             superseded = DeliveryEnd(delivery.status, delivery.number - 1, "another attempt has come first")
             if (
-                (delivery.status in OPEN) != (attempt.action in ("send-now", "test"))
+                (delivery.status in OPEN) != (attempt.action == "send-now")
                 or delivery.recorded > attempt.recorded
                 or self.dispatcher.taken(delivery)
             ):
                 return superseded
             subscription = delivery.subscription
             sends = subscription.status == SubscriptionStatus.ACTIVE and not subscription.deleted
-            if not (sends or delivery.is_test):  # it was paused, disabled or deleted after the request
+            if not sends:  # it was paused, disabled or deleted after the request
                 return replace(superseded, reason="its subscription does not send")
-            trigger = "test" if delivery.is_test else "manual"
             try:
-                step = await asyncio.shield(self.dispatcher.begin(replace(delivery, redelivered=True), trigger))
+                step = await asyncio.shield(self.dispatcher.begin(replace(delivery, redelivered=True), "manual"))
             except AttemptTakenError:
                 return superseded
             except WithdrawnError:  # it was the drain's, whose round has ended
                 raise _try_again("Withdrawn", "the attempt was withdrawn", LEASE_POLL_SECONDS) from None
-            if step.status == DeliveryStatus.DELIVERED and not delivery.is_test:
+            if step.status == DeliveryStatus.DELIVERED:
                 with suppress(RPCError):  # the drain watchdog or its next probe comes instead
                     await self._notify_drain(delivery)
         return DeliveryEnd(step.status, step.attempts, step.failure)

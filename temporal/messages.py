@@ -73,7 +73,7 @@ class DeliveryRef:
 
 @dataclass(frozen=True)
 class ManualAttempt:
-    """Delivery to attempt once, on request of an operator. `action` is `redeliver`, `send-now` or `test`."""
+    """Delivery to attempt once, on request of an operator. `action` is `redeliver` or `send-now`."""
 
     message_id: str
     action: str
