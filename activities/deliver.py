@@ -113,7 +113,8 @@ class DeliveryActivities:
                 await self.database.run(self._interrupt_unbegun_of, events)
             except OUTAGES as error:
                 logger.warning(
-                    "closing the intents of a lost match failed (%s), retrying in %g s",
+                    "the first attempts of matched deliveries never began, freeing them for other workers failed (%s), "
+                    "retrying in %g s",
                     *(type(error).__name__, FAULT_PAUSE_SECONDS),
                 )
                 self._unbegun.update(dict.fromkeys(events))

@@ -128,7 +128,11 @@ async def watch_overdue(database: Database, retries: Retries, worker_id: UUID) -
 
     async def restart() -> None:
         if found := await rounds.restart():
-            logger.warning("%d deliveries are overdue by a minute, their retries were started where missing", found)
+            logger.warning(
+                "%d deliveries were not attempted within a minute of their due instant; those without a running "
+                "activity in Temporal have a new one",
+                found,
+            )
 
     await run_in_turns("check for overdue deliveries", restart, database, worker_id, every_seconds=RECONCILE_SECONDS)
 

@@ -30,16 +30,17 @@ CHANGED_SECONDS = 1.0
 subscriptions at one request a second each, this read was most of their cost."""
 
 TAKEN_PAUSE_SECONDS = 0.5
-"""Pause before deliveries of another sender are read again. A dead worker is noticed after three seconds."""
+"""Pause before deliveries under another worker's lease are read again. A dead worker is noticed after three seconds."""
 
-TAKEN = "waiting: another sender holds the delivery"
+TAKEN = "waiting: another worker holds the lease"
 
 
 @dataclass(eq=False)
 class Round:
-    """Drain round of one subscription, with the limits of its attempts under way (None: no limit). Attempts queued in
-    this worker take no slot, so `most` need not limit them. When attempts of the subscription are on the wire in
-    another worker too, only `most` limits all of them."""
+    """Drain round of one subscription. `most`, `per_second` and `size` limit its attempts under way (None: no limit).
+
+    This worker's concurrency limiter enforces `most` for its own attempts. The round enforces it while another worker
+    has attempts of the subscription on the wire, and always if `strictly`."""
 
     database: Database
     dispatcher: Dispatcher
@@ -206,5 +207,5 @@ class Round:
 
 
 def outcome(task: asyncio.Task[Step]) -> Step | None:
-    """Return the step of an attempt; None if another sender was making it or it was not recorded."""
+    """Return the step of an attempt; None if another worker held the lease or it was not recorded."""
     return None if task.cancelled() or task.exception() is not None else task.result()
