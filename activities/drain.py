@@ -33,7 +33,7 @@ PAUSE_CHECK_SECONDS = 2.0
 """Interval at which the drain of a paused subscription checks the requests that are still on the wire."""
 
 ASKED_TO_WAIT_SECONDS = 60.0
-"""Maximum pause of a drain behind an open breaker all of whose deliveries the receiver asked to wait with."""
+"""Maximum pause of a drain whose breaker is open and whose receiver has postponed every held delivery (Retry-After)."""
 
 FIRST_WINDOW = 10
 """Window of a slow start, after a breaker closed or a pause ended, so that a recovering receiver is not overloaded."""
@@ -200,7 +200,7 @@ class DrainActivities:
         return await sending.run(time.monotonic() + ROUND_SECONDS, lasts)
 
     async def _attempt(self, delivery: OpenDelivery) -> Step | None:
-        """Make one attempt. Return None if another sender holds the delivery or the outcome was not recorded."""
+        """Make one attempt. Return None if another worker holds the lease or the outcome was not recorded."""
         if self.dispatcher.taken(delivery):
             return None
         task = self.dispatcher.begin(delivery, "automatic")
@@ -218,5 +218,5 @@ def _later(done: DrainRoundResult, seconds: float, state: str) -> DrainRoundResu
 
 
 def _taken(done: DrainRoundResult) -> DrainRoundResult:
-    """Return the result of a round that another sender, or an unwritten outcome, has prevented."""
+    """Return the result of a round prevented by another worker's lease or by an unwritten outcome."""
     return replace(_later(done, TAKEN_PAUSE_SECONDS, TAKEN), refused=True)

@@ -17,8 +17,8 @@ from sending.suspension import Suspension
 from storage.deliveries.open import SubscriptionFacts
 
 SHARE = 1 / 4
-"""Maximum share of the free slots that one subscription holds. Of 512 slots one subscription gets at most 103, fifteen
-that hang get 27 each, and 107 stay free."""
+"""Maximum share of the free slots that one subscription holds. Of 512 slots one subscription gets at most 102, fifteen
+that hang get 27 each, and 108 stay free."""
 
 FIRST_REQUESTS = 10
 """Requests in flight of a subscription without a success yet; each success allows one more (slow start). Drains have a
@@ -40,7 +40,7 @@ class SubscriptionQueue:
     limit: int
     """Maximum number of requests on the wire."""
     window: int = FIRST_REQUESTS
-    """Number of requests on the wire from which on attempts that observe the window wait; each success adds one."""
+    """Slow start: attempts that observe the window wait while so many requests are on the wire; a success adds one."""
     in_flight: int = 0
     under_way: int = 0
     """Number of attempts that have not ended, the queued ones included."""

@@ -38,7 +38,7 @@ TEST_HEADER = "X-Webhook-Test"
 
 @dataclass(frozen=True, slots=True)
 class RequestCredentials:
-    """What an authentication adds to each request."""
+    """Credentials that an authentication adds to each request, and the values to redact from its response."""
 
     headers: Sequence[tuple[str, str]]
     redact: Sequence[str]

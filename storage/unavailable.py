@@ -17,7 +17,7 @@ _UNAVAILABLE_CLASSES = (
 )
 
 _STAYING_CLASSES = ("53", "58", "25006")
-"""Those that a server which runs says, and says again."""
+"""Classes of errors of a running server, which last until an operator acts."""
 
 
 def is_unavailable(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
 HEARTBEAT_SECONDS = 1.5
-"""Interval of heartbeats, a third of the heartbeat time-out in `temporal/retries.py`."""
+"""Interval of heartbeats, 30 % of the heartbeat time-out in `temporal/retries.py`."""
 
 
 @asynccontextmanager

@@ -156,10 +156,11 @@ class OrderedBacklog:
     async def _confirm(
         self, connection: AsyncConnection, found: Found, chosen: list[First], busy: Collection[UUID], due_only: bool
     ) -> bool:
-        """Add the deliveries before which no other can come any more; return False if the groups must be read again. An
-        event that was accepted earlier may be matched between two readings. So the first unmatched event is read after
-        the groups, and then the groups are read again: a delivery that appears only now and belongs before one of these
-        was accepted while this ran, by an emitter that did not wait for the other event."""
+        """Add the chosen deliveries that nothing can precede any more; return False if the groups must be read again.
+
+        An earlier event may be matched between two reads. Therefore the first unmatched event is read after the
+        groups, and the groups are read once more after it. A preceding delivery that appears even later belongs to an
+        event that was accepted during this call, concurrently with the event it precedes."""
         bound = max((one.sequence for one in chosen), default=0)
         unmatched = await first_unmatched(connection, self._id, bound) if chosen else None
         if self._by_customer and await assign_missing_keys(connection, self._id):

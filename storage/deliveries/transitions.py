@@ -405,8 +405,8 @@ async def recover(
     subscription_id: UUID,
     action_id: UUID,
 ) -> int:
-    """Open those of a subscription's deliveries again that ended with one of `statuses`, return how many. The retry
-    schedule starts anew, attempt numbers go on."""
+    """Reopen those of the given deliveries whose status is one of `statuses`, and return how many. The retry schedule
+    starts anew, attempt numbers continue."""
     drain = {"workflow_id": drain_workflow_id(subscription_id), "action_id": action_id}
     values = {"ids": list(message_ids), "statuses": list(statuses), **drain}
     return (await connection.execute(_RECOVER, values)).rowcount
