@@ -21,6 +21,7 @@ import asyncpg
 
 from bench.pipeline import EVENT, RESULTS, burst_once, keep, machine, warm_up
 from bench.stack import bench_stack
+from storage.deliveries.retries import MOST_DUE_IN_A_SECOND, MOST_IN_ALL
 from temporal.namespace import DEFAULT_RETENTION_DAYS
 
 DAY_SECONDS = 86_400
@@ -127,10 +128,13 @@ def sizes(costs: UnitCosts, assumed: Assumptions, per_day: float) -> dict[str, s
     mean = per_day / DAY_SECONDS
     peak = mean * assumed.peak
     events = peak / assumed.fan_out
+    started = min(peak * assumed.failing, MOST_DUE_IN_A_SECOND)  # retries beyond the limits are held as rows
+    retried = dict.fromkeys(COMPONENTS, peak * assumed.failing) | {"temporal": started}
     cores = {
         component: (
             costs.event_cpu[component] * events
-            + (costs.delivery_cpu[component] + costs.retry_cpu[component] * assumed.failing) * peak
+            + costs.delivery_cpu[component] * peak
+            + costs.retry_cpu[component] * retried[component]
         )
         / assumed.utilisation
         for component in COMPONENTS
@@ -141,11 +145,13 @@ def sizes(costs: UnitCosts, assumed: Assumptions, per_day: float) -> dict[str, s
     kept += (
         stored["event_body"] / assumed.fan_out + stored["delivery"] + stored["attempt"] * attempts
     ) * assumed.retention_days
-    own_activities = mean * assumed.failing
-    waiting = own_activities * assumed.wait_hours * 3600
-    workflows = events / assumed.batch_events + peak * assumed.failing
-    temporal_bytes = waiting * costs.waiting_bytes + assumed.temporal_days * DAY_SECONDS * (
-        mean / assumed.fan_out / assumed.batch_events * costs.batch_bytes + own_activities * costs.waiting_bytes
+    wait_seconds = assumed.wait_hours * 3600
+    waiting = mean * assumed.failing * wait_seconds
+    in_temporal = min(waiting, MOST_IN_ALL)
+    workflows = events / assumed.batch_events + started
+    temporal_bytes = in_temporal * costs.waiting_bytes + assumed.temporal_days * DAY_SECONDS * (
+        mean / assumed.fan_out / assumed.batch_events * costs.batch_bytes
+        + in_temporal / wait_seconds * costs.waiting_bytes
     )
     return {
         "deliveries a second, mean and peak": f"{mean:,.0f}, {peak:,.0f}",
@@ -156,7 +162,7 @@ def sizes(costs: UnitCosts, assumed: Assumptions, per_day: float) -> dict[str, s
         "PostgreSQL's log of writes at the peak": f"{peak * costs.wal_bytes / 1e6:,.1f} MB/s",
         "PostgreSQL, all that is kept": f"{per_day * kept / GIB:,.0f} GiB",
         "workflows and activities started a second at the peak": f"{workflows:,.1f}",
-        "deliveries that wait for a retry": f"{waiting:,.0f}",
+        "deliveries that wait for a retry, and those of them in Temporal": f"{waiting:,.0f}, {in_temporal:,.0f}",
         "Temporal's database": f"{temporal_bytes / GIB:,.1f} GiB",
     }
 

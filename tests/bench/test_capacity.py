@@ -24,8 +24,17 @@ def test_each_delivery_that_fails_at_first_costs_an_activity_and_waits_as_long_a
     found = sizes(
         COSTS, Assumptions(peak=1, fan_out=2, failing=0.1, wait_hours=1, utilisation=1, batch_events=300), 8.64e6
     )
-    assert found["deliveries that wait for a retry"] == "36,000"  # 10 a second for an hour
+    assert found["deliveries that wait for a retry, and those of them in Temporal"] == "36,000, 1,000"  # 10/s, an hour
     assert found["workflows and activities started a second at the peak"] == "10.2"  # and 50 events in batches of 300
+
+
+def test_retries_beyond_the_overload_limits_cost_temporal_nothing() -> None:
+    assumed = Assumptions(peak=1, fan_out=2, failing=1, wait_hours=1, utilisation=1)
+    few, many = sizes(COSTS, assumed, 86_400 * 20), sizes(COSTS, assumed, 86_400 * 200)
+    cores = "cores of Temporal (here with its database)"
+    assert few[cores] == many[cores] == "1"
+    assert many["workflows and activities started a second at the peak"] == "20.2"  # and 100 events in batches of 600
+    assert many["Temporal's database"] == "4.5 GiB"  # four days of 600 batches and 1,000 activities an hour
 
 
 def test_two_workers_at_least_so_that_one_can_stop() -> None:
