@@ -28,9 +28,9 @@ from api.operations import routes as operations
 from api.operations.metrics import ApiMetrics
 from api.panel.app import add_panel
 from api.refusals import REFUSED, refusal_of
-from api.request_times import RequestTimes
 from api.resources import open_resources, url_rules
 from api.schedules import routes as schedules
+from api.serving.request_times import RequestTimes
 from api.stores import routes as stores
 from api.subscription_sets import routes as subscription_sets
 from api.subscriptions import routes as subscriptions

@@ -23,7 +23,7 @@ from sqlalchemy import text
 
 from api.deliveries.service import write_cursor
 from api.panel.app import named_routes
-from api.panel.sessions import PATH
+from api.panel.frame.sessions import PATH
 from bench.api_process import share
 from bench.log_data import RARE_EVENT, STORE, LogShape, load_log
 from bench.pipeline import RESULTS, machine

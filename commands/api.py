@@ -6,7 +6,7 @@ from functools import partial
 import uvicorn
 
 from api.app import create_app
-from api.connections import BoundedProtocol, ConnectionLimits
+from api.serving.connections import BoundedProtocol, ConnectionLimits
 from commands.configuration import raise_descriptor_limit, read_settings
 from commands.terminal import EXIT_USAGE, failed
 from commands.traces import open_traces

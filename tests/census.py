@@ -18,9 +18,6 @@ from tests.test_lifecycle import CHANGES_DELIVERY, FIGURES, WORDS, literals, tem
 OTHER_NOUNS = re.compile(r"expir|schedule|migrations|domain/events/")
 """Files in which the words of a delivery's lifecycle are the words of another object, under old names and new."""
 
-FREE_FOLDERS = {"local"}
-"""Frozen: the one-machine stack may have any number of modules."""
-
 
 class Checkout:
     """The product code of one checkout."""
@@ -56,9 +53,8 @@ class Checkout:
             for path in self.sources
             if Path(path).name != "__init__.py" and "/" in path and "versions" not in path
         )
-        allowed = {folder: count for folder, count in folders.items() if folder not in FREE_FOLDERS}
-        folder = max(allowed, key=lambda name: (allowed[name], name))
-        return f"{allowed[folder]} (`{folder}/`)"
+        folder = max(folders, key=lambda name: (folders[name], name))
+        return f"{folders[folder]} (`{folder}/`)"
 
     def importers(self) -> dict[str, set[str]]:
         """Return the modules that import each module, by dotted name."""
@@ -126,7 +122,7 @@ def _in_files(counts: dict[str, int]) -> str:
 
 ROWS = {
     "lines of product Python, without bench and tests": Checkout.lines,
-    "modules in the largest folder, beside sub-packages (`local/` excepted)": Checkout.largest_folder,
+    "modules in the largest folder": Checkout.largest_folder,
     "modules with exactly one importer": Checkout.single_importers,
     "class names that exist more than once": Checkout.repeated_classes,
     "status and reason literals outside the enums": Checkout.status_literals,

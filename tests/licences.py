@@ -14,7 +14,7 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 
 from api.openapi import document
-from api.panel import rendering
+from api.panel.frame import rendering
 from tests.house import PYPROJECT
 
 PERMISSIVE = {"0BSD", "Apache-2.0", "BSD", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "PSF-2.0", "Zlib"}

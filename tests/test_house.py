@@ -3,7 +3,7 @@
 import ast
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from tests import scheduling
@@ -13,6 +13,7 @@ MOST_LINES_OF_A_FILE = 600
 """Enough for a class with one responsibility. At 400, classes were cut into fragments to satisfy the number."""
 
 MOST_LINES_OF_A_FUNCTION = 75  # "hardly over 60"
+MOST_MODULES_OF_A_FOLDER = 15  # beyond that, a part of the folder has a name of its own
 MOST_DECISIONS = 25  # a reader takes them in within an hour; tuning results are rows of docs/performance.md
 PARTS_OF_A_DECISION = ["Decision", "Context", "Price", "Enforced by"]
 EMOJI_JOINER = "\u200d"
@@ -48,6 +49,12 @@ def test_no_function_is_too_long_to_read() -> None:
                 if lines > MOST_LINES_OF_A_FUNCTION:
                     long[f"{relative(path)}:{node.name}"] = lines
     assert long == {}
+
+
+def test_no_folder_has_more_modules_than_a_reader_surveys() -> None:
+    modules = [path for path in python_files(*PACKAGES) if path.name != "__init__.py" and path.parent != ROOT]
+    folders = Counter(relative(path.parent) for path in modules if path.parent.name != "versions")
+    assert {name: count for name, count in folders.items() if count > MOST_MODULES_OF_A_FOLDER} == {}
 
 
 def test_every_folder_with_tests_is_a_package_so_that_it_hides_no_other() -> None:

@@ -31,7 +31,7 @@ from pydantic.json_schema import models_json_schema
 
 from api.access import authenticated
 from api.body import JSON
-from api.static_files import ListedFiles
+from api.serving.static_files import ListedFiles
 from domain.delivery.verdict import CONTROL_HEADER, DeliveryControl
 from domain.events.catalogue import CATALOGUE
 from domain.events.examples import legacy_example, modern_body_schema, modern_example

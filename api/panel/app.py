@@ -12,13 +12,13 @@ from starlette.routing import Mount, Route
 
 from api.errors import Forbidden, NotFound
 from api.panel import audit, dashboard, deliveries, event_types, expiring, migrate, people, recover, stores, webhooks
-from api.panel.admission import ENTRANCE, NotLoggedInError, admitted, logged_in, to_login
-from api.panel.page import SEE_OTHER, PanelRoutes
-from api.panel.rendering import HEADERS, SERVED, STATIC, Renderer
-from api.panel.routes import PanelRoute, menu_of
-from api.panel.sessions import PATH
+from api.panel.frame.admission import ENTRANCE, NotLoggedInError, admitted, logged_in, to_login
+from api.panel.frame.page import SEE_OTHER, PanelRoutes
+from api.panel.frame.rendering import HEADERS, SERVED, STATIC, Renderer
+from api.panel.frame.routes import PanelRoute, menu_of
+from api.panel.frame.sessions import PATH
 from api.refusals import refusal_of
-from api.static_files import ListedFiles
+from api.serving.static_files import ListedFiles
 
 GROUPS = tuple(
     module.pages

@@ -7,7 +7,7 @@ from uuid import UUID
 from starlette.responses import Response
 
 from api.ids import is_id
-from api.panel.page import Page, PanelRoutes
+from api.panel.frame.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.panel.webhooks import shown_schedule
 from api.subscriptions.models import SubscriptionCreate

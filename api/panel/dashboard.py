@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from api.errors import Unavailable
 from api.operations.health import readiness
-from api.panel.page import Page, PanelRoutes
+from api.panel.frame.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.refusals import temporal_call
 from domain.access import ALL_STORES, Scope

@@ -19,7 +19,7 @@ from api.explain.models import ExplainedItem
 from api.explain.service import explained
 from api.ids import is_id, parse_id
 from api.listing import CURSOR, ITEMS, ITEMS_MOST, Listing
-from api.panel.page import Page, PanelRoutes
+from api.panel.frame.page import Page, PanelRoutes
 from api.panel.recover import count_page
 from api.panel.texts import TEXTS, t
 from api.temporal_links import existing_delivery_url, existing_workflow_url

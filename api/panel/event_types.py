@@ -9,7 +9,7 @@ from uuid import uuid4
 from starlette.responses import Response
 
 from api.errors import NotFound
-from api.panel.page import Page, PanelRoutes
+from api.panel.frame.page import Page, PanelRoutes
 from domain.access import Scope
 from domain.events.catalogue import CATALOGUE
 from domain.events.event_type import EventType

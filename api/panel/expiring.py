@@ -7,7 +7,7 @@ from starlette.responses import Response
 from api.body import validate
 from api.errors import Unavailable, ValidationFailed, invalid
 from api.expiry.preview import ROWS_SHOWN
-from api.panel.page import Page, PanelRoutes
+from api.panel.frame.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.schedules.models import ScanBackfillRequest, days_of, kind_of
 from api.schedules.service import ScheduleActions

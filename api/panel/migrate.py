@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from starlette.responses import Response
 
-from api.panel.page import Page, PanelRoutes
+from api.panel.frame.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.subscriptions.format_migration import FormatMigrations
 from domain.access import Scope

@@ -17,9 +17,9 @@ from api.keys.service import (
     switch,
 )
 from api.login.credentials import judged
-from api.panel.forms import edge
-from api.panel.page import SEE_OTHER, Page, PanelRoutes
-from api.panel.sessions import new_token, set_token
+from api.panel.frame.forms import edge
+from api.panel.frame.page import SEE_OTHER, Page, PanelRoutes
+from api.panel.frame.sessions import new_token, set_token
 from api.panel.texts import t
 from domain.access import ALL_STORES, ROLES, Scope
 from storage.access.administration import end_key

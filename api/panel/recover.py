@@ -11,8 +11,8 @@ from api.bulk_actions.models import BackfillRequest, RecoverRequest
 from api.bulk_actions.service import BulkActions, Wanted, wanted_of
 from api.errors import NotFound, ValidationFailed, invalid
 from api.ids import parse_id
-from api.panel.forms import for_field, moment
-from api.panel.page import Page, PanelRoutes
+from api.panel.frame.forms import for_field, moment
+from api.panel.frame.page import Page, PanelRoutes
 from api.panel.texts import t
 from domain.access import Scope
 from domain.delivery.lifecycle import DeliveryStatus

@@ -5,7 +5,7 @@ from typing import Any
 from starlette.responses import Response
 
 from api.body import validate
-from api.panel.page import Page, PanelRoutes
+from api.panel.frame.page import Page, PanelRoutes
 from api.panel.texts import t
 from api.stores.service import SettingsActions, SettingsChange
 from domain.access import Scope

@@ -37,8 +37,8 @@ from api.ids import is_id, parse_id
 from api.listing import ITEMS_MOST
 from api.login.credentials import CREDENTIAL_MOST, judged
 from api.panel.event_types import by_family, samples_of
-from api.panel.forms import Form, for_field, moment
-from api.panel.page import SEE_OTHER, Page, PanelRoutes
+from api.panel.frame.forms import Form, for_field, moment
+from api.panel.frame.page import SEE_OTHER, Page, PanelRoutes
 from api.panel.texts import t
 from api.subscriptions.models import NAME_MOST, SubscriptionCreate, SubscriptionUpdate
 from api.subscriptions.service import Editor, Prepared, checked_details_of, create_once, details_of

@@ -10,7 +10,7 @@ from functools import partial
 import uvicorn
 from fastapi import FastAPI
 
-from api.connections import BoundedProtocol, ConnectionLimits
+from api.serving.connections import BoundedProtocol, ConnectionLimits
 
 
 @asynccontextmanager

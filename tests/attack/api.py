@@ -14,9 +14,9 @@ from typing import Any
 
 import httpx
 
-from api.connections import BODY_SECONDS
 from api.panel.app import named_routes
-from api.panel.sessions import PATH, SESSION_COOKIE
+from api.panel.frame.sessions import PATH, SESSION_COOKIE
+from api.serving.connections import BODY_SECONDS
 from commands.api import OTHER_FILES
 from commands.configuration import raise_descriptor_limit
 from domain.access import Scope

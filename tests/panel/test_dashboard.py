@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from api.panel.dashboard import MINUTE, RATE_LEAST, failing_hosts, intervals_of
-from api.panel.rendering import milliseconds
+from api.panel.frame.rendering import milliseconds
 from storage.deliveries.figures import Outcomes, SubscriptionTraffic, count_attempts, counted
 from tests.api.installation import Installation, Shop
 from tests.panel.conftest import Visit

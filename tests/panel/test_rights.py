@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from api.panel.app import named_routes
-from api.panel.page import PanelRoutes
-from api.panel.routes import MENU, PanelRoute
+from api.panel.frame.page import PanelRoutes
+from api.panel.frame.routes import MENU, PanelRoute
 from domain.access import ROLES, Scope
 from storage.deliveries.bulk_actions import BulkActionKind, NewBulkAction, TimeWindow, begin_bulk_action
 from tests.api.installation import Installation, Shop

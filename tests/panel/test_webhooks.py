@@ -9,7 +9,7 @@ from cryptography.fernet import Fernet
 from markupsafe import escape
 
 from api.errors import ValidationFailed
-from api.panel.forms import Form
+from api.panel.frame.forms import Form
 from api.panel.texts import TEXTS
 from api.panel.webhooks import read_webhook, shown_schedule
 from domain.delivery.explain import ENDS, HELD_CODES

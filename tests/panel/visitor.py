@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import httpx
 
-from api.panel.sessions import PATH, SESSION_COOKIE, BrowserToken, new_token
+from api.panel.frame.sessions import PATH, SESSION_COOKIE, BrowserToken, new_token
 from domain.access import ROLES
 from storage.access.passwords import Passwords
 from storage.access.queries import create_administrator, find_administrator

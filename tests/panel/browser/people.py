@@ -18,7 +18,7 @@ from sqlalchemy import text
 from starlette.routing import compile_path
 
 from api.panel.app import named_routes
-from api.panel.sessions import PATH, SESSION_COOKIE, new_token
+from api.panel.frame.sessions import PATH, SESSION_COOKIE, new_token
 from domain.access import ALL_STORES, ROLES
 from storage.access.passwords import Passwords
 from storage.access.queries import create_administrator, find_administrator

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import expect
 
 from api.panel.app import named_routes
-from api.panel.routes import PanelRoute
+from api.panel.frame.routes import PanelRoute
 from tests.panel.browser.live import LiveShop
 from tests.panel.browser.people import People
 from tests.receiver import Receiver

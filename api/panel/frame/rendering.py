@@ -13,8 +13,8 @@ from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from api.panel.routes import menu_of
-from api.panel.sessions import CSRF_FIELD, PATH, BrowserToken, set_token
+from api.panel.frame.routes import menu_of
+from api.panel.frame.sessions import CSRF_FIELD, PATH, BrowserToken, set_token
 from api.panel.texts import TEXTS, t
 from domain.access import role_of
 from domain.delivery.failure_kinds import EXPLANATIONS
@@ -36,7 +36,7 @@ def milliseconds(value: float) -> str:
     return f"{whole / SECOND_MS:.3g} s" if whole >= SECOND_MS else f"{whole} ms"
 
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 STATIC = HERE / "static"
 SERVED = (
     *sorted(str(file.relative_to(STATIC)) for file in STATIC.rglob("*") if file.is_file()),

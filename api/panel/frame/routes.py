@@ -1,4 +1,4 @@
-"""Routes of the panel with the right each needs, and the menu. `PanelRoutes` in `api/panel/page.py` registers them."""
+"""Routes of the panel with the right each needs, and the menu. `PanelRoutes` in `page.py` registers them."""
 
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping

@@ -16,10 +16,10 @@ from starlette.responses import RedirectResponse, Response
 from api.errors import ApiError, Conflict, NotFound, TooManyAttempts, TooManyTests, Unavailable, ValidationFailed
 from api.ids import parse_id
 from api.listing import Listing, ListQuery
-from api.panel.forms import Form, edge
-from api.panel.rendering import Renderer
-from api.panel.routes import PanelRoute
-from api.panel.sessions import PATH, BrowserToken
+from api.panel.frame.forms import Form, edge
+from api.panel.frame.rendering import Renderer
+from api.panel.frame.routes import PanelRoute
+from api.panel.frame.sessions import PATH, BrowserToken
 from api.panel.texts import t
 from api.resources import Resources
 from domain.access import Principal, Scope

@@ -13,11 +13,11 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from api.errors import BadCredentials, Forbidden, NotFound, TooManyAttempts
 from api.login.credentials import CREDENTIAL_MOST, judged
-from api.panel.forms import Form, read_form
-from api.panel.page import SEE_OTHER, Page
-from api.panel.rendering import Renderer
-from api.panel.routes import PanelRoute
-from api.panel.sessions import (
+from api.panel.frame.forms import Form, read_form
+from api.panel.frame.page import SEE_OTHER, Page
+from api.panel.frame.rendering import Renderer
+from api.panel.frame.routes import PanelRoute
+from api.panel.frame.sessions import (
     CSRF_FIELD,
     CSRF_HEADER,
     PATH,
