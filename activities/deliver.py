@@ -24,7 +24,7 @@ from storage.deliveries.open import OpenDelivery, open_of_events
 from storage.expiry.from_events import ExpiryFromEvents
 from storage.ids import read_id
 from temporal.drains import Drains
-from temporal.guards import own_faults
+from temporal.guards import internal_errors
 from temporal.messages import EventBatch, EventRef, FirstAttempt, FirstAttempts
 from temporal.periodic import OUTAGES
 
@@ -76,7 +76,7 @@ class DeliveryActivities:
         workflow_id = activity.info().workflow_id or ""
         self.backpressure.entered(workflow_id)
         try:
-            with own_faults(), self.dispatcher.queues.admissions.begin() as admission:
+            with internal_errors(), self.dispatcher.queues.admissions.begin() as admission:
                 events = [(event.store_code, read_id(event.event_id)) for event in batch.events]
                 try:
                     deliveries = await self.database.run(

@@ -14,7 +14,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.identity import notice_workflow_id
-from domain.delivery.lifecycle import OWN_FAULT_DELAY_SECONDS
+from domain.delivery.lifecycle import INTERNAL_ERROR_DELAY_SECONDS
 from domain.delivery.notices import NOTICES_A_ROUND, notice_body
 from domain.delivery.retry import retry_delay
 from domain.delivery.verdict import Answer, VerdictOutcome, verdict
@@ -95,7 +95,7 @@ class NoticeActivities:
             return True
         again, ours = None, judged.outcome is VerdictOutcome.REPEAT
         if ours:
-            again = OWN_FAULT_DELAY_SECONDS
+            again = INTERNAL_ERROR_DELAY_SECONDS
         elif judged.outcome is VerdictOutcome.RETRY:
             again = self._retry_seconds(due, judged.retry_after_seconds)
         await self.database.run(

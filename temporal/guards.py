@@ -1,4 +1,4 @@
-"""Guards of activities: heartbeats while one runs, and the product's own faults separated from expected failures."""
+"""Guards of activities: heartbeats while one runs, and internal errors told from expected failures."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -15,10 +15,10 @@ HEARTBEAT_SECONDS = 1.5
 
 @asynccontextmanager
 async def guarded() -> AsyncIterator[None]:
-    """Send heartbeats of the activity during the block, and turn its exceptions into own faults."""
+    """Send heartbeats of the activity during the block, and turn its exceptions into internal errors."""
     beating = asyncio.create_task(_beat())
     try:
-        with own_faults():
+        with internal_errors():
             yield
     finally:
         beating.cancel()
@@ -31,7 +31,7 @@ async def _beat() -> None:
 
 
 @contextmanager
-def own_faults() -> Iterator[None]:
+def internal_errors() -> Iterator[None]:
     """Turn an exception into an error that Temporal retries with a plain back-off. The text of the exception may quote
     data, so it is logged here and not passed to Temporal."""
     try:
@@ -40,5 +40,9 @@ def own_faults() -> Iterator[None]:
         raise
     except Exception as error:
         expected = isinstance(error, SQLAlchemyError | RPCError | OSError | TimeoutError)
-        activity.logger.warning("own fault: %s", error, exc_info=not expected)
-        raise ApplicationError(f"own fault: {type(error).__name__}", type="OwnFault") from None
+        activity.logger.warning(
+            "activity %s failed by an internal error (%s), Temporal repeats it",
+            *(activity.info().activity_type, error),
+            exc_info=not expected,
+        )
+        raise ApplicationError(f"internal error: {type(error).__name__}", type="InternalError") from None

@@ -33,15 +33,15 @@ ATTEMPT_TIMEOUT = timedelta(seconds=ATTEMPT_SECONDS)
 HEARTBEAT_TIMEOUT = timedelta(seconds=5)
 """Delay after which Temporal notices that a worker died in an attempt. The dead worker's lease lapses after 3 s."""
 
-OWN_FAULTS = RetryPolicy(
+INTERNAL_ERRORS = RetryPolicy(
     initial_interval=timedelta(seconds=1),
     backoff_coefficient=2,
     maximum_interval=timedelta(seconds=30),
     maximum_attempts=0,  # Unlimited: an outage of the database never ends a delivery.
 )
-"""Retry policy for faults of the product. A failed attempt brings the delay of its retry schedule instead."""
+"""Retry policy for internal errors. A failed attempt brings the delay of its retry schedule instead."""
 
-FIRST_ATTEMPTS_FAULTS = RetryPolicy(
+FIRST_ATTEMPTS_ERRORS = RetryPolicy(
     initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=1), maximum_attempts=0
 )
 """The same for first attempts, which continue within a second after an outage of the database."""
@@ -97,7 +97,7 @@ class Retries:
                     start_to_close_timeout=ATTEMPT_TIMEOUT,
                     heartbeat_timeout=HEARTBEAT_TIMEOUT,
                     start_delay=timedelta(seconds=delay) if delay > 0 else None,
-                    retry_policy=OWN_FAULTS,
+                    retry_policy=INTERNAL_ERRORS,
                     id_conflict_policy=ActivityIDConflictPolicy.USE_EXISTING,
                     priority=Priority(priority_key=RETRY_PRIORITY, fairness_key=fairness_key(waiting.store_code)),
                     search_attributes=attributes_to(

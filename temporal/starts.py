@@ -14,7 +14,7 @@ from storage.deliveries.actions import ActedOn
 from temporal.client import START_TIMEOUT, encrypts
 from temporal.drains import signal_drain, start_bulk_action
 from temporal.messages import DraftTestRef, DrainTask, ManualAttempt
-from temporal.retries import ATTEMPT_ONCE, ATTEMPT_TIMEOUT, HEARTBEAT_TIMEOUT, OWN_FAULTS
+from temporal.retries import ATTEMPT_ONCE, ATTEMPT_TIMEOUT, HEARTBEAT_TIMEOUT, INTERNAL_ERRORS
 from temporal.visibility import as_summary, attributes_to
 
 DRAFT_TEST_TIMEOUT = timedelta(seconds=TEST_SECONDS)
@@ -46,7 +46,7 @@ class ActionStarts:
                 task_queue=self._task_queue,
                 start_to_close_timeout=ATTEMPT_TIMEOUT,
                 heartbeat_timeout=HEARTBEAT_TIMEOUT,
-                retry_policy=OWN_FAULTS,
+                retry_policy=INTERNAL_ERRORS,
                 search_attributes=attributes_to(
                     *(attempt.target, store_code, delivery.event_name, delivery.event_id),
                     hidden=encrypts(self._client),

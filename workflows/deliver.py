@@ -13,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.deliver import FIRST_ATTEMPTS_SECONDS, DeliveryActivities
     from activities.retry import RetryActivities
     from temporal.messages import DeliverySummary, EventBatch
-    from temporal.retries import FIRST_ATTEMPTS_FAULTS
+    from temporal.retries import FIRST_ATTEMPTS_ERRORS
     from temporal.visibility import batch_details, details_table
     from workflows.execution import execute
 
@@ -35,7 +35,7 @@ class DeliverEventsWorkflow:
             DeliveryActivities.attempt_events,
             batch,
             start_to_close_timeout=FIRST_ATTEMPTS_TIMEOUT,
-            retry_policy=FIRST_ATTEMPTS_FAULTS,
+            retry_policy=FIRST_ATTEMPTS_ERRORS,
             summary=f"{len(batch.events)} events" if len(batch.events) > 1 else None,
         )
         single = len(batch.events) == 1

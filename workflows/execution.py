@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from temporal.retries import HEARTBEAT_TIMEOUT, OWN_FAULTS
+    from temporal.retries import HEARTBEAT_TIMEOUT, INTERNAL_ERRORS
 
 R = TypeVar("R")
 
@@ -21,6 +21,6 @@ async def execute(
         args=arguments,
         start_to_close_timeout=timeout,
         heartbeat_timeout=HEARTBEAT_TIMEOUT,
-        retry_policy=OWN_FAULTS,
+        retry_policy=INTERNAL_ERRORS,
         summary=summary,
     )

@@ -174,8 +174,8 @@ def _transitions() -> tuple[Transition, ...]:
 TRANSITIONS = _transitions()
 """Every permitted creation and change of a delivery."""
 
-OWN_FAULT_DELAY_SECONDS = 15.0
-"""Delay after an internal fault, such as a missing encryption key. The retry schedule is not used up by it."""
+INTERNAL_ERROR_DELAY_SECONDS = 15.0
+"""Delay after an internal error, such as a missing encryption key. The retry schedule is not used up by it."""
 
 
 @dataclass(slots=True)  # not frozen: a frozen one takes 3× as long to create, for each delivery
@@ -221,7 +221,7 @@ def step_after(
     if verdict.outcome is VerdictOutcome.DELIVERED:
         return Step(DeliveryStatus.DELIVERED, None, failures, None, None, status_code)
     if verdict.outcome is VerdictOutcome.REPEAT:
-        return Step(DeliveryStatus.PENDING, None, failures, OWN_FAULT_DELAY_SECONDS, failure, status_code)
+        return Step(DeliveryStatus.PENDING, None, failures, INTERNAL_ERROR_DELAY_SECONDS, failure, status_code)
     if verdict.outcome is not VerdictOutcome.RETRY:
         # A failure kind that ends a delivery at once needs a `Reason` of the same value.
         status, reason = DeliveryStatus(verdict.outcome), None if failure is None else Reason(failure)

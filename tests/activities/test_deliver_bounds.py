@@ -1,4 +1,4 @@
-"""What a batch may cost others: its history, its neighbours, and what our own faults may say."""
+"""What a batch may cost others: its history, its neighbours, and what internal errors may say."""
 
 import asyncio
 from collections import Counter
@@ -56,7 +56,7 @@ async def test_one_hanging_receiver_holds_up_neither_neighbours_nor_their_retrie
     assert (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).delivered >= 1
 
 
-async def test_own_faults_reach_temporal_without_their_text(bench: Workbench) -> None:
+async def test_internal_errors_reach_temporal_without_their_text(bench: Workbench) -> None:
     event_ids = await bench.emit("CustomerUpdated", "{}")
     await bench.execute("ALTER TABLE subscription_health RENAME TO subscription_health_elsewhere")
     try:
@@ -64,6 +64,6 @@ async def test_own_faults_reach_temporal_without_their_text(bench: Workbench) ->
             await bench.attempt_events(event_ids)
     finally:
         await bench.execute("ALTER TABLE subscription_health_elsewhere RENAME TO subscription_health")
-    assert raised.value.type == "OwnFault"
+    assert raised.value.type == "InternalError"
     assert raised.value.__cause__ is None
     assert "subscription_health" not in str(raised.value)

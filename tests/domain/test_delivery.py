@@ -6,8 +6,8 @@ import pytest
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.lifecycle import (
+    INTERNAL_ERROR_DELAY_SECONDS,
     OPEN,
-    OWN_FAULT_DELAY_SECONDS,
     TERMINAL,
     TRANSITIONS,
     Cause,
@@ -48,8 +48,8 @@ def after(answer: Answer, failures: int = 0, schedule: tuple[int, ...] = SCHEDUL
         pytest.param(Answer(200, None, None, ABORT), 1, ("delivered", None, 1), id="abort-message with a 2xx"),
         pytest.param(Answer(None, FailureKind.blocked), 0, ("exhausted", "blocked", 1), id="blocked at once"),
         pytest.param(Answer(200, FailureKind.reset), 0, ("pending", None, 1), id="200 that broke off"),
-        pytest.param(Answer(None, FailureKind.internal), 0, ("pending", None, 0), id="own fault uses nothing up"),
-        pytest.param(Answer(None, FailureKind.internal), 2, ("pending", None, 2), id="own fault does not end it"),
+        pytest.param(Answer(None, FailureKind.internal), 0, ("pending", None, 0), id="internal error uses nothing up"),
+        pytest.param(Answer(None, FailureKind.internal), 2, ("pending", None, 2), id="internal error does not end it"),
         pytest.param(Answer(None, FailureKind.proxy_unavailable), 2, ("pending", None, 2), id="nor does the proxy's"),
         pytest.param(Answer(None, FailureKind.proxy_refused), 0, ("pending", None, 1), id="a refusal by the proxy"),
         pytest.param(
@@ -113,8 +113,8 @@ def test_the_receivers_wish_is_the_delay() -> None:
     assert after(Answer(429, None, 3600.0)).next_in_seconds == 3600
 
 
-def test_an_own_fault_waits_its_own_time_whatever_the_schedule() -> None:
-    assert after(Answer(None, FailureKind.internal), 0, ()).next_in_seconds == OWN_FAULT_DELAY_SECONDS
+def test_an_internal_error_waits_its_own_time_whatever_the_schedule() -> None:
+    assert after(Answer(None, FailureKind.internal), 0, ()).next_in_seconds == INTERNAL_ERROR_DELAY_SECONDS
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_what_was_erased_or_deleted_is_cancelled(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["interrupted", "internal", "proxy_unavailable"])
-def test_our_own_faults_never_count_against_the_receiver(kind: str) -> None:
+def test_internal_errors_never_count_against_the_receiver(kind: str) -> None:
     assert verdict(Answer(None, FailureKind(kind))) == Verdict("repeat", FailureKind(kind))
 
 

@@ -9,20 +9,20 @@ with workflow.unsafe.imports_passed_through():
     from activities.deliver import DeliveryActivities
     from activities.retry import RetryActivities
     from temporal.messages import DeliverySummary, EventBatch
-    from temporal.retries import OWN_FAULTS
+    from temporal.retries import INTERNAL_ERRORS
 
 SECONDS_30 = timedelta(seconds=30)
 
 
 async def _attempt_first(batch: EventBatch) -> Any:
     return await workflow.execute_local_activity_method(
-        DeliveryActivities.attempt_events, batch, start_to_close_timeout=SECONDS_30, retry_policy=OWN_FAULTS
+        DeliveryActivities.attempt_events, batch, start_to_close_timeout=SECONDS_30, retry_policy=INTERNAL_ERRORS
     )
 
 
 async def _schedule_retries(batch: EventBatch) -> None:
     await workflow.execute_activity_method(
-        RetryActivities.schedule_retries, batch, start_to_close_timeout=SECONDS_30, retry_policy=OWN_FAULTS
+        RetryActivities.schedule_retries, batch, start_to_close_timeout=SECONDS_30, retry_policy=INTERNAL_ERRORS
     )
 
 

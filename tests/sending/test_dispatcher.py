@@ -15,7 +15,7 @@ from temporalio.exceptions import ApplicationError
 
 import worker
 from activities import deliver
-from domain.delivery.lifecycle import OWN_FAULT_DELAY_SECONDS, Reason
+from domain.delivery.lifecycle import INTERNAL_ERROR_DELAY_SECONDS, Reason
 from sending import dispatcher
 from sending.concurrency import FIRST_REQUESTS
 from storage.sealing import Sealer
@@ -389,12 +389,12 @@ async def test_a_fault_of_ours_uses_nothing_up_and_passes_when_it_is_mended(
     due_in = await bench.scalar(
         "SELECT extract(epoch FROM next_attempt_at - clock_timestamp()) FROM delivery WHERE status = 'pending'"
     )
-    assert float(due_in) == pytest.approx(OWN_FAULT_DELAY_SECONDS, abs=1)
+    assert float(due_in) == pytest.approx(INTERNAL_ERROR_DELAY_SECONDS, abs=1)
     for _ in range(3):
         with pytest.raises(ApplicationError, match="internal") as raised:
             await bench.deliver_webhook(message_id)
         assert raised.value.next_retry_delay is not None
-        assert raised.value.next_retry_delay.total_seconds() == OWN_FAULT_DELAY_SECONDS
+        assert raised.value.next_retry_delay.total_seconds() == INTERNAL_ERROR_DELAY_SECONDS
     [delivery] = await bench.execute("SELECT * FROM delivery WHERE status = 'pending'")
     assert (delivery.failures, delivery.attempts, delivery.last_failure) == (0, 4, "internal")
     assert [request.target for request in receiver.requests] == ["/healthy"]

@@ -67,7 +67,7 @@ async def test_an_operator_finds_the_workflow_of_an_event_by_each_host_it_goes_t
 async def test_deliveries_wait_for_an_egress_proxy_that_is_away_and_no_receiver_is_blamed(
     database_url: str, temporal: WorkflowEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "OWN_FAULT_DELAY_SECONDS", 1.0)
+    monkeypatch.setattr(lifecycle, "INTERNAL_ERROR_DELAY_SECONDS", 1.0)
     with hold_free() as held:
         port = held.getsockname()[1]
     strict = {"breaker_failures": 1, "retry_schedule_seconds": (3600,)}

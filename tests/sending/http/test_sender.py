@@ -303,7 +303,7 @@ async def test_a_secret_across_the_cut_is_blotted_out_too() -> None:
     assert len(result.excerpt.encode()) <= 1024
 
 
-async def test_a_header_that_cannot_be_sent_is_our_own_fault_and_reaches_nobody() -> None:
+async def test_a_header_that_cannot_be_sent_is_an_internal_error_and_reaches_nobody() -> None:
     async with Receiver() as receiver, local_sender() as sender:
         for header in (("X-Evil", "a\r\nX-Smuggled: 1"), ("X\nEvil", "a"), ("X-Evil", "a\x00b")):
             result = await sender.send(request_to(receiver.url(), headers=(header,)))

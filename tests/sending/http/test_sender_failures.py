@@ -66,7 +66,7 @@ async def test_a_refused_connection_and_an_unknown_name_are_told_apart() -> None
     assert unknown.detail
 
 
-async def test_a_closed_sender_reports_its_own_fault_instead_of_raising() -> None:
+async def test_a_closed_sender_reports_an_internal_error_instead_of_raising() -> None:
     async with local_sender() as sender:
         pass
     assert (await sender.send(request_to("http://127.0.0.1:1/"))).failure is FailureKind.internal
