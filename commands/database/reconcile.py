@@ -22,11 +22,11 @@ from commands.terminal import BarOrLines, counted, failed, say, show_records
 from domain.delivery.identity import backfill_workflow_id, recover_workflow_id
 from storage.database import Database
 from storage.deliveries.retries import (
-    LookedAfter,
     OwnedDelivery,
+    PendingWork,
     RunningBulkAction,
-    looked_after,
     owned_deliveries,
+    pending_work,
     running_bulk_actions,
 )
 from storage.deliveries.transitions import own_retries
@@ -63,7 +63,7 @@ def reconcile(
     """
     settings, stack = installation.settings, installation.stack
 
-    async def work(database: Database) -> tuple[Figures, Figures, LookedAfter]:
+    async def work(database: Database) -> tuple[Figures, Figures, PendingWork]:
         try:
             payload_keys = settings.plain_payload_keys
             if stack is None:
@@ -81,18 +81,18 @@ def reconcile(
     kinds = (("deliveries to attempt", *deliveries), ("recoveries and backfills", *actions))
     show_records([{"executions": name, "running": running, lost: number} for name, running, number in kinds])
     say(
-        f"Workers handle the rest by themselves: {counted(rest.untaken_events, 'unclaimed event')}, "
+        f"Workers handle the rest by themselves: {counted(rest.unmatched_events, 'unmatched event')}, "
         f"{counted(rest.held_deliveries, 'held delivery', 'held deliveries')}."
     )
 
 
 async def _reconciled(
     database: Database, client: Client, task_queue: str, *, dry_run: bool
-) -> tuple[Figures, Figures, LookedAfter]:
+) -> tuple[Figures, Figures, PendingWork]:
     """Return the figures of deliveries and of bulk actions, and the work that the workers find by themselves."""
     async with database.transaction() as connection:
         deliveries, actions = await owned_deliveries(connection), await running_bulk_actions(connection)
-        rest = await looked_after(connection)
+        rest = await pending_work(connection)
     starts, retries = ActionStarts(client, task_queue), Retries(client, task_queue)
     lost_deliveries: list[UUID] = []
     lost_actions = 0

@@ -197,10 +197,10 @@ class RunningBulkAction(NamedTuple):
     url: str
 
 
-class LookedAfter(NamedTuple):
-    """Work that the workers find by themselves: unclaimed events and held deliveries."""
+class PendingWork(NamedTuple):
+    """Work that workers find by themselves: unmatched events and held deliveries."""
 
-    untaken_events: int
+    unmatched_events: int
     held_deliveries: int
 
 
@@ -211,8 +211,8 @@ WHERE action.status = 'running' AND action.created_at <= clock_timestamp() - mak
 ORDER BY action.created_at, action.id
 """)
 
-_LOOKED_AFTER = text(f"""
-SELECT (SELECT count(*) FROM event WHERE matched_at IS NULL) AS untaken_events,
+_PENDING_WORK = text(f"""
+SELECT (SELECT count(*) FROM event WHERE matched_at IS NULL) AS unmatched_events,
     (SELECT count(*) FROM delivery WHERE status = '{DeliveryStatus.HELD}') AS held_deliveries
 """)
 
@@ -224,6 +224,6 @@ async def running_bulk_actions(
     return all_as(RunningBulkAction, await connection.execute(_RUNNING, {"at_least": at_least_seconds}))
 
 
-async def looked_after(connection: AsyncConnection) -> LookedAfter:
-    """Count the events and deliveries that the workers find by themselves."""
-    return LookedAfter(**(await connection.execute(_LOOKED_AFTER)).one()._asdict())
+async def pending_work(connection: AsyncConnection) -> PendingWork:
+    """Count the unmatched events and the held deliveries."""
+    return PendingWork(**(await connection.execute(_PENDING_WORK)).one()._asdict())
