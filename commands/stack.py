@@ -122,9 +122,9 @@ def _backlog_line(backlog: EventBacklog | None) -> str:
     if backlog is None:
         return "Backlog: unknown."
     if not backlog.events:
-        return "Backlog: empty, every accepted event is claimed."
+        return "Backlog: empty, every accepted event is matched."
     most = "at least " if backlog.events >= COUNTED_EVENTS else ""
-    events = counted(backlog.events, "unclaimed event")
+    events = counted(backlog.events, "unmatched event")
     return f"Backlog: {most}{events}, the oldest waiting for {backlog.oldest_seconds:,.1f} s."
 
 

@@ -75,7 +75,7 @@ async def test_overdue_deliveries_and_unclaimed_events_are_counted(
         address = cleared_url.replace("+asyncpg", "")
         await ground.execute(due, due_in=-1)
         text = await shown()
-        assert "Backlog: 1 unclaimed event, the oldest" in text
+        assert "Backlog: 1 unmatched event, the oldest" in text
         assert "Overdue deliveries: none." in text
         await ground.execute(f"{due} WHERE message_id IN (SELECT message_id FROM delivery LIMIT 2)", due_in=-61)
         assert "Overdue deliveries: 2. `loyalty-webhooks reconcile --dry-run`" in await shown()
