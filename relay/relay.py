@@ -21,7 +21,7 @@ from temporalio.common import TypedSearchAttributes
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from domain.delivery.identity import batch_workflow_id
+from domain.delivery.identity import BATCH_PREFIX, batch_workflow_id
 from domain.urls.targets import shown_target
 from relay.backpressure import Backpressure, WorkflowKind
 from relay.batching import Batching
@@ -268,4 +268,4 @@ def _quiet_beside_backlog(claimed: Claim) -> bool:
 
 
 def _kind(workflow_id: str) -> WorkflowKind:
-    return WorkflowKind.BATCH if workflow_id.startswith("events/") else WorkflowKind.SINGLE
+    return WorkflowKind.BATCH if workflow_id.startswith(BATCH_PREFIX) else WorkflowKind.SINGLE

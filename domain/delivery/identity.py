@@ -23,8 +23,13 @@ def message_id_bytes(event_id: UUID, subscription_id: UUID, variant: str) -> byt
     return bytes(digest)
 
 
+SINGLE_PREFIX, BATCH_PREFIX = "event/", "events/"
+"""Prefixes of the ids of `deliver-events` for one event and for several."""
+
+
 def event_workflow_id(store_code: str, event_id: UUID) -> str:
-    return f"event/{store_code}/{event_id}"
+    """Return the id of the workflow of an event alone, which a claim writes in SQL."""
+    return f"{SINGLE_PREFIX}{store_code}/{event_id}"
 
 
 def drain_workflow_id(subscription_id: UUID) -> str:
@@ -57,7 +62,7 @@ def backfill_workflow_id(backfill_id: UUID) -> str:
 
 def batch_workflow_id(batch_id: UUID) -> str:
     """Return the id of the workflow that makes the first attempts of a batch of events."""
-    return f"events/{batch_id}"
+    return f"{BATCH_PREFIX}{batch_id}"
 
 
 def notice_workflow_id(store_code: str) -> str:

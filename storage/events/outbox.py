@@ -15,6 +15,7 @@ import asyncpg
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.delivery.identity import BATCH_PREFIX, SINGLE_PREFIX
 from storage.database import Database
 from storage.mapping import rows_as
 from storage.unavailable import BROKEN_CONNECTION
@@ -76,11 +77,12 @@ class EventBacklog(NamedTuple):
     oldest_seconds: float
 
 
-_CLAIMED = """store_code, event_id, name, workflow_id, traceparent, CASE WHEN workflow_id LIKE 'event/%' THEN ARRAY(
+_CLAIMED = f"""store_code, event_id, name, workflow_id, traceparent,
+CASE WHEN workflow_id LIKE '{SINGLE_PREFIX}%' THEN ARRAY(
     SELECT url FROM subscription
     WHERE subscription.store_code = event.store_code AND event_name = event.name AND deleted_at IS NULL
     LIMIT 50
-) ELSE '{}' END AS urls"""
+) ELSE '{{}}' END AS urls"""
 """The columns of `ClaimedEvent`."""
 
 # Stores with waiting events are found by a skip scan of the index and served round robin, one event each, until the
@@ -125,7 +127,7 @@ WITH RECURSIVE store AS (
     ) AS unclaimed
 ), claimed AS (
     UPDATE event SET claimed_until = clock_timestamp() + make_interval(secs => :lease), workflow_id = coalesce(
-        (SELECT share.workflow_id FROM share LIMIT 1), 'event/' || store_code || '/' || event_id)
+        (SELECT share.workflow_id FROM share LIMIT 1), '{SINGLE_PREFIX}' || store_code || '/' || event_id)
     WHERE ctid = ANY(ARRAY(SELECT row_ctid FROM picked))
     RETURNING {_CLAIMED}
 )
@@ -150,7 +152,7 @@ WITH RECURSIVE first AS (
 # it, which may be a million events, is not read.
 _LAPSED = text(f"""
 {FIRST_OF_EACH_STORE}, lapsed AS MATERIALIZED (
-    SELECT claimed.workflow_id, claimed.workflow_id LIKE 'events/%' AS batch, min(claimed.claimed_until) AS since
+    SELECT claimed.workflow_id, claimed.workflow_id LIKE '{BATCH_PREFIX}%' AS batch, min(claimed.claimed_until) AS since
     FROM first, LATERAL (
         SELECT workflow_id, claimed_until FROM event
         WHERE matched_at IS NULL AND event.store_code = first.store_code AND sequence < coalesce((
