@@ -23,8 +23,8 @@ HEADROOM = 0.98
 CATCH_UP_SECONDS = 0.02
 """Maximum catch-up after a late wake-up. Without a cap, delayed requests would go out as a burst."""
 
-SLOW_PER_SECOND = 20
-"""Limit below which the smaller catch-up applies. There one request more in a second is more than 5 %, and the 2 % of
+SLOW_PER_SECOND = 50
+"""Limit below which the smaller catch-up applies. There one request more in a second is more than 2 %, and the 2 % of
 headroom are left for delays on the way."""
 
 CATCH_UP_WHEN_SLOW_SECONDS = 0.004
