@@ -1,6 +1,7 @@
 """What a batch may cost others: its history, its neighbours, and what internal errors may say."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from uuid import UUID
@@ -56,7 +57,9 @@ async def test_one_hanging_receiver_holds_up_neither_neighbours_nor_their_retrie
     assert (await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))).delivered >= 1
 
 
-async def test_internal_errors_reach_temporal_without_their_text(bench: Workbench) -> None:
+async def test_internal_errors_reach_the_log_with_their_text_and_temporal_without(
+    bench: Workbench, caplog: pytest.LogCaptureFixture
+) -> None:
     event_ids = await bench.emit("CustomerUpdated", "{}")
     await bench.execute("ALTER TABLE subscription_health RENAME TO subscription_health_elsewhere")
     try:
@@ -67,3 +70,7 @@ async def test_internal_errors_reach_temporal_without_their_text(bench: Workbenc
     assert raised.value.type == "InternalError"
     assert raised.value.__cause__ is None
     assert "subscription_health" not in str(raised.value)
+    logged = "".join(caplog.text.splitlines())
+    assert re.search(
+        r"activity \w+ failed by an internal error \(.*subscription_health.*\), Temporal repeats it", logged
+    )
