@@ -16,7 +16,7 @@ def workflow_url(resources: Resources, workflow_id: str | None) -> str | None:
     return None if workflow_id is None else _page(resources, "workflows", workflow_id)
 
 
-def delivery_url(resources: Resources, *, workflow_id: str | None, retry_id: str | None) -> str | None:
+def _delivery_url(resources: Resources, *, workflow_id: str | None, retry_id: str | None) -> str | None:
     """Return the page of the activity that retries a delivery, else of its workflow."""
     if retry_id is None:
         return workflow_url(resources, workflow_id)
@@ -47,7 +47,7 @@ async def existing_delivery_url(resources: Resources, *, workflow_id: str | None
 
     The page is returned unchecked if Temporal does not answer within KNOWN_SECONDS.
     """
-    url = delivery_url(resources, workflow_id=workflow_id, retry_id=retry_id)
+    url = _delivery_url(resources, workflow_id=workflow_id, retry_id=retry_id)
     if url is None:
         return None
     try:
