@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 OUTAGES = (SQLAlchemyError, RPCError, *BROKEN_CONNECTION)
 """Errors while PostgreSQL or Temporal are away. Any other error is a bug and ends the loop."""
 
+LOOK_SECONDS = 1.0
+"""Time by which a turn may begin late, and after which another worker takes over the turn of one whose lease lapsed."""
+
 
 async def run_periodically(
     task: str,
@@ -57,11 +60,11 @@ async def run_in_turns(
         turn = int(time.time() // every_seconds)
         if turn == last:
             return
-        last = turn
-        async with database.transaction() as connection:
+        async with database.single_statements() as connection:
             workers = await live_workers(connection)
         if workers and workers[turn % len(workers)].id == worker_id:
+            last = turn
             await run()
 
-    look_seconds = every_seconds / 10  # a turn begins late by a tenth at most
+    look_seconds = min(every_seconds / 10, LOOK_SECONDS)
     await run_periodically(task, take_turn, every_seconds=look_seconds, retry_seconds=every_seconds)

@@ -1,6 +1,7 @@
 """Rounds of the installation are made by one live worker at a time; the workers take turns."""
 
 import asyncio
+import time
 from uuid import UUID, uuid4
 
 from sqlalchemy import text
@@ -47,3 +48,28 @@ async def test_a_round_is_made_by_one_worker(database: Database) -> None:
 
 async def test_every_live_worker_has_its_turn(database: Database) -> None:
     assert len(set(await rounds(database, every_seconds=0.2, workers=WORKERS))) == WORKERS
+
+
+async def test_the_turn_of_a_worker_that_died_is_taken_over(database: Database) -> None:
+    day = 86_400
+    made: list[UUID] = []
+    workers = sorted(uuid4() for _ in range(2))
+    dead = workers[int(time.time() // day) % 2]
+    async with database.transaction() as connection:
+        for worker_id in workers:
+            await touch(connection, worker_id)
+        alive = "UPDATE worker SET seen_at = now() + interval '1 minute' WHERE id <> :dead"
+        await connection.execute(text(alive), {"dead": dead})
+    [survivor] = set(workers) - {dead}
+
+    async def note() -> None:
+        made.append(survivor)
+
+    async def taken_over() -> bool:
+        return made == [survivor]
+
+    running = asyncio.create_task(run_in_turns("round", note, database, survivor, every_seconds=day))
+    try:
+        await eventually(taken_over, 20, "the round of the survivor")
+    finally:
+        running.cancel()
