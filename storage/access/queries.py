@@ -162,6 +162,10 @@ async def use_refresh_token(connection: AsyncConnection, token: str) -> tuple[UU
     """Use up a valid token and return its administrator and family; None for any other token. A token used a second
     time was stolen, or its successor was: the whole family is revoked."""
     this_token = col(RefreshToken.token_sha256) == digest(token)
+    # The administrator's row is locked first: a DELETE that waited for a token in use would not see its successor.
+    owner = select(col(RefreshToken.administrator_id)).where(this_token).scalar_subquery()
+    this_one = select(col(Administrator.id)).where(col(Administrator.id) == owner)
+    await connection.execute(this_one.with_for_update(key_share=True))
     valid = col(RefreshToken.used_at).is_(None) & (col(RefreshToken.expires_at) > func.clock_timestamp())
     use = update(RefreshToken).where(this_token, valid).values(used_at=func.clock_timestamp())
     returned = use.returning(col(RefreshToken.administrator_id), col(RefreshToken.family))

@@ -10,12 +10,19 @@ import httpx
 import jwt
 import pytest
 from pwdlib.hashers.argon2 import Argon2Hasher
+from sqlalchemy import text
 
 from api.login.principals import Tokens
 from domain.access import Scope
 from storage.access.administration import end_key, replace_password
 from storage.access.passwords import Passwords
-from storage.access.queries import create_administrator, digest, find_administrator
+from storage.access.queries import (
+    create_administrator,
+    digest,
+    find_administrator,
+    store_refresh_token,
+    use_refresh_token,
+)
 from storage.access.tables import Administrator
 from tests.api.installation import JWT_SECRET, Installation, Shop, installation
 from tests.api.serving import serving
@@ -170,6 +177,37 @@ async def test_the_reuse_of_a_refresh_token_ends_the_access_tokens_of_the_log_in
 
         await eventually(ended, 10, "both access tokens of the log-in have ended")
         assert await status(pairs[1]["token"]) == 200
+
+
+@pytest.mark.parametrize("ended_by", ["reuse", "password"])
+async def test_a_refresh_in_progress_does_not_survive_what_ends_its_log_in(
+    installed: Installation, ended_by: str
+) -> None:
+    client, username = await installed.caller(), await administrator(installed)
+    tokens = [(await log_in(client, username)).json()["refresh_token"]]
+    tokens += [(await client.post("/api/token/refresh", json={"refresh_token": tokens[0]})).json()["refresh_token"]]
+    tokens += [uuid4().hex]
+
+    async def end() -> None:
+        if ended_by == "reuse":
+            await client.post("/api/token/refresh", json={"refresh_token": tokens[0]})
+            return
+        async with installed.database.transaction() as connection:
+            await replace_password(connection, "test", username, "another")
+
+    async with installed.database.transaction() as connection:
+        used = await use_refresh_token(connection, tokens[1])
+        assert used is not None
+        ending = asyncio.create_task(end())
+
+        async def waits() -> bool:
+            blocked = "SELECT EXISTS (SELECT FROM pg_locks WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid)))"
+            return bool(await connection.scalar(text(blocked)))
+
+        await eventually(waits, 10, "the revocation waits for the refresh")
+        await store_refresh_token(connection, tokens[2], *used, days=1)
+    await ending
+    assert (await client.post("/api/token/refresh", json={"refresh_token": tokens[2]})).status_code == 401
 
 
 async def test_one_family_ending_leaves_the_others(installed: Installation) -> None:
