@@ -164,7 +164,8 @@ def _chaos_lines(result: dict[str, Any]) -> list[str]:
     lines += ["", "| guarantee | measured | limit | |", "| --- | --- | --- | --- |"]
     for promise in result["promises"]:
         seen, bound = (_figure(promise[key], promise["unit"]) for key in ("figure", "bound"))
-        lines.append(f"| {promise['text']} | {seen} | {bound} | {'kept' if promise['kept'] else '**broken**'} |")
+        verdict = "not measured" if promise["figure"] is None else "kept" if promise["kept"] else "**broken**"
+        lines.append(f"| {promise['text']} | {seen} | {bound} | {verdict} |")
     return [
         *lines,
         "",

@@ -5,7 +5,7 @@
 Real processes: PostgreSQL, Temporal, the API, several workers, and a receiver that misbehaves by seed. Meanwhile each
 of them is killed, stopped, cut off its database or rolled on a timetable that the seed draws. What the emitter was
 promised and what the receiver got decides. Ends with 1 when a promise was broken, with 2 when a run failed itself, with
-3 when it was skipped because a part of it cannot be had here.
+3 when a promise was not measured, or a part of the run cannot be had here.
 """
 
 import argparse
@@ -159,7 +159,9 @@ def main() -> int:
         console.print(f"Ledgers and logs: {folder}")
     else:
         shutil.rmtree(folder, ignore_errors=True)
-    return 0 if result["kept"] else 1
+    if any(promise["figure"] is not None and not promise["kept"] for promise in result["promises"]):
+        return 1
+    return 0 if result["kept"] else SKIPPED
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ async def broken(settings: Settings) -> list[str]:
         refused=outcome.refused,
         said_of=outcome.said_of,
     )
-    return [f"{one.text}: {one.figure:g}" for one in promises([findings], LENIENT) if not one.kept]
+    return [f"{one.text}: {one.figure:g}" for one in promises([findings], LENIENT) if one.broken]
 
 
 def main() -> int:

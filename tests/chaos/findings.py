@@ -5,19 +5,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.chaos import verdict
-from tests.chaos.ledger import LASTING_KINDS, NETWORK_KINDS, Disturbance, Ledger
+from tests.chaos.ledger import NETWORK_KINDS, Disturbance, Ledger
 from tests.chaos.roles import BY_PATH, RATE_LIMIT, RETRY_SCHEDULE, customer_of
-from tests.chaos.verdict import MAY_REPEAT, Duplicate, Retry, quantile
+from tests.chaos.verdict import MAY_REPEAT, RECOVERED_SECONDS, Duplicate, Retry, quantile
 
 ORDERED_PATH, CUSTOMERS_PATH, LIMITED_PATH, PLAIN_PATH = "/ordered", "/customers", "/limited", "/plain"
 EARLY_SECONDS = 1.0
+
+RECOVERIES = {
+    "from a kill until new events arrive": ("kill",),
+    "from the end of a partition until new events arrive": NETWORK_KINDS,
+}
+"""Promises about what may pass after disturbances of these kinds; of a run without such, none."""
 
 
 @dataclass(frozen=True)
 class Bounds:
     """How far measured instants may go. Counts have no bounds: they are nought, or explained."""
 
-    recovery_seconds: float = 10.0
+    recovery_seconds: float = RECOVERED_SECONDS
     retry_p99_seconds: float = 1.0
     overshoot: float = 0.05
 
@@ -29,7 +35,8 @@ LENIENT = Bounds(recovery_seconds=90.0, retry_p99_seconds=60.0, overshoot=1.0)
 
 @dataclass(frozen=True)
 class Promise:
-    """A promise, the worst that was seen, and what may be seen at most. Nothing measured is nothing broken."""
+    """A promise, the worst that was seen, and what may be seen at most. What was not measured is neither kept nor
+    broken."""
 
     text: str
     figure: float | None
@@ -38,8 +45,13 @@ class Promise:
 
     @property
     def kept(self) -> bool:
-        """Whether it was."""
-        return self.figure is None or self.figure <= self.bound
+        """Whether it was seen to be kept."""
+        return self.figure is not None and self.figure <= self.bound
+
+    @property
+    def broken(self) -> bool:
+        """Whether it was seen to be broken."""
+        return self.figure is not None and self.figure > self.bound
 
 
 @dataclass(frozen=True)
@@ -162,7 +174,10 @@ def promises(runs: Sequence[Findings], bounds: Bounds = STRICT) -> list[Promise]
         sum(one.cause is None or one.cause.name not in MAY_REPEAT for one in ones)
         for ones in (duplicates, [one for run in runs for one in run.together])
     )
-    recovered, reunited = (max(_recoveries(runs, kinds), default=None) for kinds in (("kill",), NETWORK_KINDS))
+    recoveries = {
+        text: [one.recovery for run in runs for one in run.met if one.disturbance.kind in kinds]
+        for text, kinds in RECOVERIES.items()
+    }
     return [
         Promise("lost", sum(len(run.lost) for run in runs), 0),
         Promise("emitted and neither accepted nor told to come again", sum(len(run.refused) for run in runs), 0),
@@ -174,24 +189,11 @@ def promises(runs: Sequence[Findings], bounds: Bounds = STRICT) -> list[Promise]
         Promise("repeated although its outcome was written", sum(len(r.repeated_although_recorded) for r in runs), 0),
         Promise("sent out of order by an ordered webhook", sum(len(run.inversions) for run in runs), 0),
         Promise("retried before its instant although its outcome was known", len(early(retries)), 0),
-        Promise("from a kill until new events arrive", recovered, bounds.recovery_seconds, "s"),
-        Promise("from the end of a partition until new events arrive", reunited, bounds.recovery_seconds, "s"),
+        *(
+            Promise(text, max((one for one in ones if one is not None), default=None), bounds.recovery_seconds, "s")
+            for text, ones in recoveries.items()
+            if ones
+        ),
         Promise("retry to its instant, undisturbed, p99", quantile(calm(retries), 0.99), bounds.retry_p99_seconds, "s"),
         Promise("rate limit overshot in the worst second", max(run.overshoot for run in runs), bounds.overshoot),
     ]
-
-
-def _recoveries(runs: Sequence[Findings], kinds: Sequence[str]) -> list[float]:
-    """Seconds until new events arrived after disturbances of these kinds, but for those during another that lasts."""
-    found = []
-    for run in runs:
-        lasting = [one.disturbance for one in run.met if one.disturbance.kind in LASTING_KINDS]
-        for one in run.met:
-            this = one.disturbance
-            if this.kind not in kinds or one.recovery is None:
-                continue
-            until = this.over_at + one.recovery
-            others = (other for other in lasting if other is not this)
-            if not any(other.began_at <= until and this.began_at <= other.back_at for other in others):
-                found.append(one.recovery)
-    return found

@@ -145,7 +145,8 @@ def show(result: dict[str, Any], console: Console) -> None:
         seen, bound = (
             "–" if one[key] is None else f"{one[key]:g} {one['unit']}".strip() for key in ("figure", "bound")
         )
-        table.add_row(one["text"], seen, bound, "kept" if one["kept"] else "[bold red]BROKEN")
+        verdict = "not measured" if one["figure"] is None else "[bold red]BROKEN"
+        table.add_row(one["text"], seen, bound, "kept" if one["kept"] else verdict)
     console.print(table)
 
 

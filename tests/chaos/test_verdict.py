@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.chaos import verdict
+from tests.chaos.findings import Promise, examine, promises
 from tests.chaos.ledger import Arrival, Disturbance, read_arrivals
 from tests.chaos.making import PATH, arrival, emitted, failed, killed, ledger
 
@@ -236,6 +237,36 @@ def test_flow_is_back_when_something_emitted_after_the_kill_has_arrived() -> Non
     assert verdict.recovery(ledger(events, arrivals, kill), kill) == pytest.approx(5.0)
     assert verdict.flow_gap(ledger(events, arrivals, kill), kill) == pytest.approx(0.5)
     assert verdict.recovery(ledger(events[:1], arrivals[:1], kill), kill) is None
+
+
+def test_what_lasts_puts_a_recovery_off_to_its_end_if_it_begins_while_the_recovery_is_due() -> None:
+    kill, events = killed("worker", 2.0), [emitted(str(number), number) for number in range(60)]
+    for cut, answered, seconds in (
+        (Disturbance("cut", "postgres", 5.0, 13.0), 14.0, 1.0),
+        (Disturbance("cut", "postgres", 13.0, 20.0), 21.0, 19.0),
+    ):
+        arrivals = [arrival(event.event_id, max(event.sent_at, answered), 0) for event in events]
+        assert verdict.recovery(ledger(events, arrivals, kill, cut), kill) == pytest.approx(seconds)
+
+
+def test_a_slow_recovery_breaks_its_promise_and_one_that_was_not_measured_keeps_none() -> None:
+    def recovery(answered: float, until: float) -> Promise:
+        events = [emitted(str(number), number) for number in range(int(until))]
+        arrivals = [arrival(event.event_id, max(event.sent_at, answered), 0) for event in events]
+        found = examine(
+            ledger(events, arrivals, killed("worker", 5.0), Disturbance("cut", "api", 16.0, 22.0)),
+            seed=1,
+            seconds=60.0,
+            began_at=0.0,
+        )
+        [promise] = [one for one in promises([found]) if one.text.startswith("from a kill")]
+        return promise
+
+    assert [(one.kept, one.broken) for one in (recovery(9.0, 60), recovery(20.0, 60), recovery(4.0, 4))] == [
+        (True, False),
+        (False, True),
+        (False, False),
+    ]
 
 
 def test_latenesses_run_from_the_acceptance_to_the_first_request() -> None:

@@ -30,6 +30,10 @@ REQUEST_SECONDS = 4
 AGAIN_AT_ONCE_SECONDS = 2.5
 """Within which a request comes again that is sent again at once, on a busy machine; a retry takes longer."""
 
+RECOVERED_SECONDS = 10.0
+"""Within which events go through again after a kill or the end of what lasts. What lasts and begins meanwhile puts that
+off to its own end; what begins later does not."""
+
 AFTERMATH_SECONDS = 10.0
 """After a disturbance a retry is not held to its second: everything may be on its way back."""
 
@@ -279,10 +283,20 @@ def overshoot(ledger: Ledger, path: str, limit: int) -> float:
 
 def recovery(ledger: Ledger, disturbance: Disturbance) -> float | None:
     """Seconds from a disturbance, or from the end of one that lasts, to the first good answer to an event that was
-    emitted after that instant; None without one."""
+    emitted after that instant; None if none was emitted. Others that last and overlap count with it, to the latest end.
+    """
     since = disturbance.over_at if disturbance.kind in LASTING_KINDS else disturbance.began_at
-    answers = ledger.good_answers_since(since)
-    return next((at - since for event_id, at in answers if ledger.sent_at.get(event_id, 0.0) >= since), None)
+    others = [one for one in ledger.disturbances if one.kind in LASTING_KINDS and one is not disturbance]
+    while True:
+        answers = ledger.good_answers_since(since)
+        until = next((at for event_id, at in answers if ledger.sent_at.get(event_id, 0.0) >= since), None)
+        if until is None:
+            return None
+        open_until = min(until, since + RECOVERED_SECONDS)
+        over_at = max((one.back_at for one in others if one.began_at <= open_until), default=since)
+        if over_at <= since:
+            return until - since
+        since = over_at
 
 
 def flow_gap(ledger: Ledger, disturbance: Disturbance) -> float | None:
