@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import asyncpg
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database import Database
 from storage.migrate import migrate
@@ -23,6 +25,12 @@ def server_url() -> str:
 def sqlalchemy_url(database_url: str) -> str:
     """The same address for SQLAlchemy's asyncpg dialect."""
     return database_url.replace("postgresql://", "postgresql+asyncpg://", 1)
+
+
+async def blocks_another(connection: AsyncConnection) -> bool:
+    """True while another transaction waits for a lock of this one's."""
+    waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid)))"
+    return bool(await connection.scalar(text(waiting)))
 
 
 async def _administer(statement: str) -> None:

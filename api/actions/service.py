@@ -15,7 +15,15 @@ from domain.wire.bodies import TEST
 from storage.access.audit import changed
 from storage.deliveries.actions import ActedOn, delivery_for_action
 from storage.deliveries.transitions import cancel
-from storage.subscriptions.queries import SubscriptionRow, disable, enable, find_subscription, pause, resume
+from storage.subscriptions.queries import (
+    SubscriptionRow,
+    disable,
+    enable,
+    find_subscription,
+    lock_health,
+    pause,
+    resume,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +60,8 @@ class OperatorActions(StoreActions):
         Raises Conflict if the action does not apply to the current status, NotFound.
         """
         async with self.resources.database.transaction() as connection:
+            if action == "enable":
+                await lock_health(connection, subscription_id)
             before = await self._subscription(connection, subscription_id)
             if (refusal := _NOT_APPLICABLE.get((action, before.status))) is not None:
                 raise Conflict(refusal)

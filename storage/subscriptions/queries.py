@@ -397,6 +397,14 @@ async def _disable(connection: AsyncConnection, subscription_id: UUID, reason: s
     return occurrences + ([Occurrence(subscription_id, NoticeKind.EXHAUSTED, why, ended)] if ended else [])
 
 
+async def lock_health(connection: AsyncConnection, subscription_id: UUID) -> None:
+    """Lock the subscription's health. A transaction that changes both locks health first, as the recorder does."""
+    health = select(col(SubscriptionHealth.subscription_id)).where(
+        col(SubscriptionHealth.subscription_id) == subscription_id
+    )
+    await connection.execute(health.with_for_update())
+
+
 async def enable(connection: AsyncConnection, subscription_id: UUID) -> bool:
     """Enable a disabled subscription, with its health reset; return False if it was not disabled."""
     changed = await _change(connection, subscription_id, SubscriptionStatus.ACTIVE, SubscriptionStatus.DISABLED)

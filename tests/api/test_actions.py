@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from urllib.parse import quote
 from uuid import UUID
 
@@ -10,9 +11,13 @@ from temporalio.client import ActivityExecutionStatus, WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
 from api.temporal_links import existing_delivery_url
+from domain.delivery.breaker import BreakerRules
+from storage.subscriptions.queries import disable_by_system
+from storage.subscriptions.state import record_health
 from tests.api.acting import AT_ONCE_SECONDS, EVENT, ActionStarts
 from tests.api.running import RunningApi, running_api
 from tests.bulk_actions import fail_many
+from tests.databases import blocks_another
 from tests.deadlines import eventually
 from tests.ground import Ground
 from tests.receiver import Exchange, Receiver, status
@@ -77,6 +82,19 @@ class TestSubscriptions:
         assert (await acting.acted(f"subscription/{subscription}/recover", recover))["count"] == 2
         await acting.until(waiting, "delivered", 2)
         await acting.until(missed, "delivered", 1)
+
+    async def test_enabling_waits_for_a_recorder_that_is_about_to_disable(self, acting: ActionStarts) -> None:
+        subscription = await acting.subscribe("http://127.0.0.1:9/")
+        await acting.acted(f"subscription/{subscription}/disable")
+        found = UUID(subscription)
+        async with acting.api.database.transaction() as recorder:
+            await record_health(recorder, (), {found: 1}, BreakerRules())
+        async with acting.api.database.transaction() as recorder:
+            await record_health(recorder, (), {found: 1}, BreakerRules())
+            enabling = asyncio.create_task(acting.act(f"subscription/{subscription}/enable"))
+            await eventually(partial(blocks_another, recorder), 10, "the enabling waits for the recorder")
+            await disable_by_system(recorder, found, reason="http_gone")
+        assert (await enabling).json()["status"] == "active"
 
     async def test_what_does_not_lead_there_is_refused_with_what_does(self, acting: ActionStarts) -> None:
         subscription = await acting.subscribe("http://127.0.0.1:9/")

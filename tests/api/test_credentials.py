@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,7 +11,6 @@ import httpx
 import jwt
 import pytest
 from pwdlib.hashers.argon2 import Argon2Hasher
-from sqlalchemy import text
 
 from api.login.principals import Tokens
 from domain.access import Scope
@@ -26,6 +26,7 @@ from storage.access.queries import (
 from storage.access.tables import Administrator
 from tests.api.installation import JWT_SECRET, Installation, Shop, installation
 from tests.api.serving import serving
+from tests.databases import blocks_another
 from tests.deadlines import eventually
 
 PASSWORD = "correct horse battery staple"
@@ -199,12 +200,7 @@ async def test_a_refresh_in_progress_does_not_survive_what_ends_its_log_in(
         used = await use_refresh_token(connection, tokens[1])
         assert used is not None
         ending = asyncio.create_task(end())
-
-        async def waits() -> bool:
-            blocked = "SELECT EXISTS (SELECT FROM pg_locks WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid)))"
-            return bool(await connection.scalar(text(blocked)))
-
-        await eventually(waits, 10, "the revocation waits for the refresh")
+        await eventually(partial(blocks_another, connection), 10, "the revocation waits for the refresh")
         await store_refresh_token(connection, tokens[2], *used, days=1)
     await ending
     assert (await client.post("/api/token/refresh", json={"refresh_token": tokens[2]})).status_code == 401
