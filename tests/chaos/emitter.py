@@ -31,6 +31,8 @@ class Emitter:
         self.emitted: list[Emitted] = []
         self.refused: list[str] = []
         """What was answered otherwise than a platform can do anything about."""
+        self.unavailable: list[float] = []
+        """When a 503 came."""
         self._client = httpx.AsyncClient(
             base_url=store_url,
             headers={"X-AUTH-TOKEN": key},
@@ -97,6 +99,8 @@ class Emitter:
                 answer = await self._client.post("event/batch", json=events)
         except httpx.TransportError:
             return None
-        if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and "Retry-After" not in answer.headers:
-            self.refused.append(f"{len(events)} events: 503 without Retry-After")
+        if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            self.unavailable.append(time.monotonic())
+            if "Retry-After" not in answer.headers:
+                self.refused.append(f"{len(events)} events: 503 without Retry-After")
         return answer.status_code

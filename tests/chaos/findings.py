@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.chaos import verdict
-from tests.chaos.ledger import NETWORK_KINDS, Disturbance, Ledger
+from tests.chaos.ledger import LASTING_KINDS, Disturbance, Ledger
 from tests.chaos.roles import BY_PATH, RATE_LIMIT, RETRY_SCHEDULE, customer_of
 from tests.chaos.verdict import MAY_REPEAT, RECOVERED_SECONDS, Duplicate, Retry, quantile
 
@@ -14,7 +14,7 @@ EARLY_SECONDS = 1.0
 
 RECOVERIES = {
     "from a kill until new events arrive": ("kill",),
-    "from the end of a partition until new events arrive": NETWORK_KINDS,
+    "from the end of a partition, or a full disk, until new events arrive": LASTING_KINDS,
 }
 """Promises about what may pass after disturbances of these kinds; of a run without such, none."""
 
@@ -90,6 +90,7 @@ class Findings:
     latenesses: Sequence[float]
     retries: Sequence[Retry]
     overshoot: float
+    fills_unnoticed: int
     met: Sequence[Met]
 
     @property
@@ -135,6 +136,7 @@ def examine(
             one for path in paths if BY_PATH[path].keeps_time for one in verdict.retries(ledger, path, RETRY_SCHEDULE)
         ],
         overshoot=verdict.overshoot(ledger, LIMITED_PATH, RATE_LIMIT),
+        fills_unnoticed=verdict.fills_unnoticed(ledger),
         met=[
             Met(
                 one,
@@ -174,6 +176,7 @@ def promises(runs: Sequence[Findings], bounds: Bounds = STRICT) -> list[Promise]
         sum(one.cause is None or one.cause.name not in MAY_REPEAT for one in ones)
         for ones in (duplicates, [one for run in runs for one in run.together])
     )
+    unnoticed = sum(run.fills_unnoticed for run in runs)
     recoveries = {
         text: [one.recovery for run in runs for one in run.met if one.disturbance.kind in kinds]
         for text, kinds in RECOVERIES.items()
@@ -189,6 +192,11 @@ def promises(runs: Sequence[Findings], bounds: Bounds = STRICT) -> list[Promise]
         Promise("repeated although its outcome was written", sum(len(r.repeated_although_recorded) for r in runs), 0),
         Promise("sent out of order by an ordered webhook", sum(len(run.inversions) for run in runs), 0),
         Promise("retried before its instant although its outcome was known", len(early(retries)), 0),
+        *(
+            [Promise("full disk of PostgreSQL, and no emit was answered with 503", unnoticed, 0)]
+            if any(one.disturbance.name == "fill postgres" for run in runs for one in run.met)
+            else []
+        ),
         *(
             Promise(text, max((one for one in ones if one is not None), default=None), bounds.recovery_seconds, "s")
             for text, ones in recoveries.items()

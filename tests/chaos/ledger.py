@@ -89,6 +89,8 @@ class Ledger:
     disturbances: tuple[Disturbance, ...] = ()
     paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Event name -> paths of the subscriptions to it."""
+    unavailable: tuple[float, ...] = ()
+    """When an emit was answered with 503."""
 
     def by_delivery(self, path: str | None = None) -> dict[tuple[str, str], list[Arrival]]:
         """(path, event id) -> its requests in the order of arrival; of one path or of all."""

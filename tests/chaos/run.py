@@ -147,6 +147,7 @@ async def run(settings: Settings, folder: Path | None = None) -> Outcome:
                     tuple(read_arrivals((folder / "arrivals.jsonl").read_text().splitlines())),
                     tuple(executing.result()),
                     _paths(settings.roles),
+                    tuple(emitter.unavailable),
                 )
 
             await _drain(ledger, settings.quiet_seconds, loaded_at + settings.seconds + DRAIN_SECONDS)

@@ -1,6 +1,7 @@
 """The verdict on ledgers made by hand: it finds what is wrong, and only that."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -267,6 +268,12 @@ def test_a_slow_recovery_breaks_its_promise_and_one_that_was_not_measured_keeps_
         (False, True),
         (False, False),
     ]
+
+
+def test_a_full_disk_is_known_by_a_503_while_it_lasts() -> None:
+    full = Disturbance("fill", "postgres", 2.0, 6.0)
+    for instants, unnoticed in (((), 1), ((1.0, 7.0), 1), ((5.0,), 0)):
+        assert verdict.fills_unnoticed(replace(ledger([], [], full), unavailable=instants)) == unnoticed
 
 
 def test_latenesses_run_from_the_acceptance_to_the_first_request() -> None:

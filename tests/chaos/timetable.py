@@ -39,7 +39,8 @@ ENDS = ("api", "postgres", "temporal", "receiver", *WORKER_CUTS)
 NETWORK_SECONDS = (2.0, 9.0)
 """Shorter and longer than a lease (3 s), and than the time-outs of tasks and heartbeats (5 s)."""
 
-FULL_SECONDS = (2.0, 6.0)
+FULL_SECONDS = (5.0, 8.0)
+"""An emit is refused after 1 to 2 s: what PostgreSQL has allocated is used up first."""
 
 
 @dataclass(frozen=True)

@@ -299,6 +299,12 @@ def recovery(ledger: Ledger, disturbance: Disturbance) -> float | None:
         since = over_at
 
 
+def fills_unnoticed(ledger: Ledger) -> int:
+    """How many times PostgreSQL's disk was full and no emit was answered with 503."""
+    fills = [one for one in ledger.disturbances if one.name == "fill postgres"]
+    return sum(not any(one.began_at <= at <= one.over_at for at in ledger.unavailable) for one in fills)
+
+
 def flow_gap(ledger: Ledger, disturbance: Disturbance) -> float | None:
     """Seconds from a disturbance to the next good answer of any kind; None without one."""
     return next((at - disturbance.began_at for _, at in ledger.good_answers_since(disturbance.began_at)), None)
