@@ -1,8 +1,8 @@
 """What is done to the stack when: drawn from the seed before the run begins."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import cycle, islice, zip_longest
 from random import Random
 
 from tests.chaos.ledger import NETWORK_KINDS
@@ -30,11 +30,14 @@ STOP_SECONDS = (1.5, 4.5)
 
 CLOCK_JUMP_SECONDS = (-7200, -90, 90, 7200)
 
-WORKER_CUTS = ("worker/postgres", "worker/temporal", "worker")
-"""Cut in each round: the split brain, the worker that Temporal takes for dead, and the one that is alone."""
+ENDS = ("api", "postgres", "temporal", "receiver", "worker/postgres", "worker/temporal", "worker")
+"""Processes that are cut off everybody, and pairs that are cut off each other: the split brain, and the worker that
+Temporal takes for dead."""
 
-ENDS = ("api", "postgres", "temporal", "receiver", *WORKER_CUTS)
-"""Processes that are cut off everybody, and pairs that are cut off each other."""
+FAULTS = [(kind, end) for kind in NETWORK_KINDS for end in ENDS]
+"""Each seed takes the next ones of these: ten seeds have all."""
+
+Random("faults").shuffle(FAULTS)
 
 NETWORK_SECONDS = (2.0, 9.0)
 """Shorter and longer than a lease (3 s), and than the time-outs of tasks and heartbeats (5 s)."""
@@ -75,9 +78,11 @@ def timetable(
     busy = load_seconds - first_at - middle - QUIET_END
     count = max(1, int(busy / SECONDS_APART) + 1)
     space = busy / count
+    each = (count + 1) // 2
+    faults = islice(cycle(FAULTS), (seed - 1) * each % len(FAULTS), None) if partitions else None
     kinds: list[tuple[str, str]] = []
     while len(kinds) < count:
-        kinds += _round(draw, components, jumps=jumps, partitions=partitions, full_disks=full_disks)
+        kinds += _round(draw, components, faults, jumps=jumps, full_disks=full_disks)
     return [
         Action(
             first_at + (number + draw.uniform(0, 0.25)) * space + middle * (number >= count / 2),
@@ -95,10 +100,15 @@ def kills_only(target: str, instants: Sequence[float]) -> list[Action]:
 
 
 def _round(
-    draw: Random, components: Sequence[str], *, jumps: bool, partitions: bool, full_disks: bool
+    draw: Random,
+    components: Sequence[str],
+    faults: Iterator[tuple[str, str]] | None,
+    *,
+    jumps: bool,
+    full_disks: bool,
 ) -> list[tuple[str, str]]:
-    """Two kills, something else, and so on; a worker is killed twice, and one component more. With partitions, every
-    other action is one of the network: each kind between any two, and the cuts of a worker."""
+    """Two kills, something else, and so on; a worker is killed twice, and one component more. With faults of the
+    network, every other action is the next of them."""
     kills = [("kill", target) for target in (*components, "worker", draw.choice(components))]
     draw.shuffle(kills)
     others = [
@@ -111,10 +121,9 @@ def _round(
     if full_disks:
         others += [("fill", "postgres"), ("fill", "temporal")]
     draw.shuffle(others)
-    if partitions:
-        cuts = [(kind, draw.choice(ENDS)) for kind in NETWORK_KINDS] + [("cut", target) for target in WORKER_CUTS]
-        draw.shuffle(cuts)
-        return [one for four in zip_longest(cuts[::2], kills, cuts[1::2], others) for one in four if one is not None]
+    if faults is not None:
+        done = [one for pair in zip_longest(kills, others) for one in pair if one is not None]
+        return [one for pair in zip(islice(faults, len(done)), done, strict=True) for one in pair]
     first, second, third, *rest = others
     return [*kills[:2], first, *kills[2:4], second, *kills[4:], third, *rest]
 
