@@ -73,6 +73,7 @@ def unknown_fields(size: int) -> str:
     return "{" + ",".join(f'"{number:x}":0' for number in range(size // 10)) + "}"
 
 
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 BATCH = "/api/default/event/batch"
 ARRAYS = "[" + "[]," * (BATCH_BYTES // 3 - 100) + "[]]"
 ATTACKS = {
@@ -96,6 +97,8 @@ ATTACKS = {
         {},
         413,
     ),
+    "a log-in of escapes": ("/admin/login", "username=" + "%41é" * 100_000, FORM, 413),
+    "a log-in of quotes": ("/admin/login", "username=" + '"' * 500_000, FORM, 413),
 }
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from api.login.credentials import CREDENTIAL_MOST
 from storage.access.passwords import Passwords
 from storage.access.queries import set_password
 from storage.access.sessions import IDLE_TIME, LONGEST_TIME
@@ -139,6 +140,11 @@ async def test_a_deactivated_administrator_is_out_at_once(installed: Installatio
     await installed.execute("UPDATE administrator SET active = false WHERE username = :name", name=somebody.username)
     assert not await is_in(somebody, shop)
     assert (await somebody.log_in(PASSWORD)).status_code == 401
+
+
+async def test_a_page_repeats_no_more_of_a_user_name_than_one_may_have(installed: Installation) -> None:
+    page = (await (await stranger(installed, '"' * (CREDENTIAL_MOST + 1))).log_in()).text
+    assert f'value="{"&#34;" * CREDENTIAL_MOST}"' in page
 
 
 @pytest.mark.parametrize(

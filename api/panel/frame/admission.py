@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from api.errors import BadCredentials, Forbidden, NotFound, TooManyAttempts
 from api.login.credentials import CREDENTIAL_MOST, judged
-from api.panel.frame.forms import Form, read_form
+from api.panel.frame.forms import ENTRANCE_FORM_BYTES, Form, read_form
 from api.panel.frame.page import SEE_OTHER, Page
 from api.panel.frame.rendering import Renderer
 from api.panel.frame.routes import PanelRoute
@@ -113,12 +113,12 @@ async def _form(renderer: Renderer, request: Request) -> Response:
 
 
 async def _log_in(renderer: Renderer, request: Request) -> Response:
-    token, form = browser_token(request), await read_form(request)
+    token, form = browser_token(request), await read_form(request, ENTRANCE_FORM_BYTES)
     wished, username, password = _local_path(form.text("next")), form.text("username"), form.raw("password")
     resources: Resources = request.app.state.resources
 
     def again(status: int, error: str) -> Response:
-        values = {"wished": wished, "username": username, "error": error, "said": None}
+        values = {"wished": wished, "username": username[:CREDENTIAL_MOST], "error": error, "said": None}
         return renderer.bare(request, "login.html", token, status, **values)
 
     if not is_ours(request, form.text(CSRF_FIELD), token):
@@ -148,7 +148,7 @@ async def _session(renderer: Renderer, request: Request) -> Response:
 
 
 async def _log_out(renderer: Renderer, request: Request) -> Response:
-    token, form = browser_token(request), await read_form(request)
+    token, form = browser_token(request), await read_form(request, ENTRANCE_FORM_BYTES)
     if not is_ours(request, form.text(CSRF_FIELD), token):
         raise Forbidden
     resources: Resources = request.app.state.resources
