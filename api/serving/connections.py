@@ -94,6 +94,10 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse_head()
             if self.transport.is_closing():
                 return
+        if self._awaited is None and self.cycle.response_complete:  # A body that ends after its response is idle again.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_message_begin(self) -> None:
         """Begin a request."""

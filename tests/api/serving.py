@@ -14,7 +14,7 @@ from api.serving.connections import BoundedProtocol, ConnectionLimits
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, *, most: int = 1000, seconds: float = 60) -> AsyncIterator[str]:
+async def serving(app: FastAPI, *, most: int = 1000, seconds: float = 60, idle_seconds: int = 5) -> AsyncIterator[str]:
     """Its root, http://host:port, until the block ends. A head, and a pause in a body, may take these seconds."""
     # Only with this protocol, asyncio lets responses out at once; otherwise each would wait 40 ms for a delayed ACK.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -29,6 +29,7 @@ async def serving(app: FastAPI, *, most: int = 1000, seconds: float = 60) -> Asy
             lifespan="off",
             log_level="warning",
             access_log=False,
+            timeout_keep_alive=idle_seconds,
         )
     )
     server.install_signal_handlers = lambda: None

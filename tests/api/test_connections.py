@@ -18,6 +18,8 @@ from tests.api.serving import serving
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 ALIVE = b"GET /healthz HTTP/1.1\r\nHost: api\r\n"
 LOGIN = b"POST /api/admin/login_check HTTP/1.1\r\nHost: api\r\n"
+ANSWERED_EARLY = (b"POST /nothing HTTP/1.1\r\nHost: api\r\nContent-Length: 2\r\n\r\n{", b"}")
+"""A request that is answered before its body has ended, and the rest of its body."""
 FLOOD_BYTES = 64 * 1024 * 1024
 ANSWER_SECONDS = 20
 SHORT_SECONDS = 0.5
@@ -176,6 +178,17 @@ class TestTimes:
                 await asyncio.sleep(SHORT_SECONDS / 10)
             await ended
         assert closed(installed, "head_time") == before + 1
+
+    async def test_a_connection_whose_last_body_ended_after_its_response_is_closed_as_an_idle_one(
+        self, installed: Installation
+    ) -> None:
+        async with serving(installed.app, idle_seconds=1) as root, peer(root) as client:
+            for _ in range(2):
+                beginning, end = ANSWERED_EARLY
+                await client.send(beginning)
+                assert (await client.answer())[0] == 404
+                await client.send(end)
+            assert await client.closed() == b""
 
     async def test_a_response_that_nobody_reads_is_given_up(self, installed: Installation) -> None:
         before = closed(installed, "response_time")

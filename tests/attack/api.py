@@ -17,11 +17,11 @@ import httpx
 from api.panel.app import named_routes
 from api.panel.frame.sessions import PATH, SESSION_COOKIE
 from api.serving.connections import BODY_SECONDS
-from commands.api import OTHER_FILES
+from commands.api import KEEP_ALIVE_SECONDS, OTHER_FILES
 from commands.configuration import raise_descriptor_limit
 from domain.access import Scope
 from settings import Settings
-from tests.api.test_connections import ALIVE, ENDLESS, FLOOD_BYTES, LOGIN, TOO_LARGE, head_of, peer
+from tests.api.test_connections import ALIVE, ANSWERED_EARLY, ENDLESS, FLOOD_BYTES, LOGIN, TOO_LARGE, head_of, peer
 from tests.api.test_expensive_requests import ATTACKS as EXPENSIVE
 from tests.api.test_rights import GUARDED, OF_A_STORE
 from tests.api.test_schemathesis import Served, schemathesis
@@ -105,13 +105,15 @@ async def large_heads(target: Target) -> Tried:
 
 
 async def unfinished_requests(target: Target) -> Tried:
-    """More connections than the limit, with nothing, half a head, a head that trickles, or half a body."""
+    """More connections than the limit, with nothing, half a head, a head that trickles, half a body, or a body
+    that ends after its response."""
     limit = min(Settings.model_fields["connection_limit"].default, raise_descriptor_limit() - OTHER_FILES)
     beginnings = {
         "nothing": b"",
         "half a head": ALIVE,
         "a trickling head": ALIVE,
         "half a body": LOGIN + b"Content-Length: 100\r\n\r\n{",
+        "a body that ends late": ANSWERED_EARLY[0],
     }
     names = target.random.choices([*beginnings], k=limit + BEYOND_LIMIT)
     tried, places = Tried(), asyncio.Semaphore(AT_ONCE)
@@ -120,8 +122,13 @@ async def unfinished_requests(target: Target) -> Tried:
         async with places:
             reader, writer = await asyncio.open_connection(*httpx.URL(target.root).netloc.decode().split(":"))
         writer.write(beginnings[name])
+        late = name == "a body that ends late"
         try:
-            async with asyncio.timeout(BODY_SECONDS + LATE_SECONDS):
+            async with asyncio.timeout((KEEP_ALIVE_SECONDS if late else BODY_SECONDS) + LATE_SECONDS):
+                if late:
+                    with suppress(EOFError, ConnectionError):
+                        await reader.readuntil(b"\r\n\r\n")
+                    writer.write(ANSWERED_EARLY[1])
                 closed = asyncio.create_task(reader.read())
                 while name == "a trickling head" and not closed.done():
                     writer.write(b"a")
