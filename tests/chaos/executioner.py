@@ -24,24 +24,24 @@ async def execute(stack: ChaosStack, actions: Sequence[Action], began_at: float)
 
 async def _act(stack: ChaosStack, action: Action) -> Disturbance:
     at = time.monotonic()
-    detail = ""
+    name, _ = await stack.ends(action.target)
+    detail = name if action.target == "worker" else ""
     match action.kind:
         case "kill":
             [pid] = await stack.signal(action.target, signal.SIGKILL)
             at = time.monotonic()
             await stack.replaced(action.target, pid)
-            return Disturbance(action.kind, action.target, at, at, process_seconds=time.monotonic() - at)
+            return Disturbance(action.kind, action.target, at, at, detail, time.monotonic() - at)
         case "stop":
             await _stop(stack, action)
-            detail = f"{action.seconds:.1f} s"
+            detail += f", {action.seconds:.1f} s"
         case "drop":
             detail = f"{await stack.drop_connections()} connections"
         case "roll":
-            detail = f"ended within {await stack.workers.roll():.1f} s"
+            detail += f", ended within {await stack.workers.roll():.1f} s"
         case "jump":
-            name = stack.workers.name_of((await stack.process("worker")).pid)
             stack.clock.jump(name, action.seconds)
-            detail = f"{name} by {action.seconds:+.0f} s"
+            detail += f", by {action.seconds:+.0f} s"
         case "fill":
             async with stack.disks[action.target].full():
                 await asyncio.sleep(action.seconds)
@@ -49,7 +49,7 @@ async def _act(stack: ChaosStack, action: Action) -> Disturbance:
             detail = f"{action.seconds:.1f} s"
         case kind if kind in NETWORK_KINDS:
             detail = await _disturb_network(stack, action)
-    return Disturbance(action.kind, action.target, at, time.monotonic(), detail)
+    return Disturbance(action.kind, action.target, at, time.monotonic(), detail.removeprefix(", "))
 
 
 async def _disturb_network(stack: ChaosStack, action: Action) -> str:

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from tests.chaos import verdict
-from tests.chaos.ledger import LASTING_KINDS, Disturbance, Ledger
+from tests.chaos.ledger import LASTING_KINDS, Attempt, Disturbance, Ledger
 from tests.chaos.roles import BY_PATH, RATE_LIMIT, RETRY_SCHEDULE, customer_of
 from tests.chaos.verdict import MAY_REPEAT, RECOVERED_SECONDS, Duplicate, Retry, quantile
 
@@ -106,7 +107,7 @@ def examine(
     seconds: float,
     began_at: float,
     refused: Sequence[str] = (),
-    said_of: Mapping[str, Sequence[str]] | None = None,
+    said_of: Mapping[str, Sequence[Attempt]] = MappingProxyType({}),
     noticed_seconds: float = verdict.NOTICED_SECONDS,
 ) -> Findings:
     """The findings of a ledger. `said_of`: what our log says of the attempts of each message that was repeated.
@@ -114,7 +115,7 @@ def examine(
     `noticed_seconds` is how far a worker may be behind with reading answers when it dies.
     """
     paths = sorted({path for paths in ledger.paths.values() for path in paths})
-    duplicates = verdict.duplicates(ledger, noticed_seconds)
+    duplicates = verdict.duplicates(ledger, noticed_seconds, said_of)
     return Findings(
         seed=seed,
         seconds=seconds,
@@ -128,8 +129,8 @@ def examine(
         renamed=verdict.renamed(ledger),
         refused=refused,
         duplicates=duplicates,
-        repeated_although_recorded=[one.message_id for one in duplicates if _recorded(one, said_of or {})],
-        together=verdict.together(ledger, noticed_seconds),
+        repeated_although_recorded=[one.message_id for one in duplicates if _recorded(one, said_of)],
+        together=verdict.together(ledger, noticed_seconds, said_of),
         inversions=verdict.inversions(ledger, ORDERED_PATH) + verdict.inversions(ledger, CUSTOMERS_PATH, customer_of),
         latenesses=verdict.latenesses(ledger, PLAIN_PATH),
         retries=[
@@ -151,9 +152,9 @@ def examine(
     )
 
 
-def _recorded(duplicate: Duplicate, said_of: Mapping[str, Sequence[str]]) -> bool:
+def _recorded(duplicate: Duplicate, said_of: Mapping[str, Sequence[Attempt]]) -> bool:
     """Whether the good attempt was in our log before the repeat began."""
-    return list(said_of.get(duplicate.message_id, ())).count("delivered") > 1
+    return sum(one.outcome == "delivered" for one in said_of.get(duplicate.message_id, ())) > 1
 
 
 def calm(retries: Iterable[Retry]) -> list[float]:

@@ -75,9 +75,23 @@ class Disturbance:
         return f"{self.kind} {self.target}"
 
     @property
+    def worker(self) -> str:
+        """Name of the worker that it was done to, or "" for none. The detail begins with it."""
+        name, _, _ = self.detail.partition(",")
+        return name if self.target.startswith("worker") else ""
+
+    @property
     def back_at(self) -> float:
         """When what it was done to was there again."""
         return self.over_at if self.process_seconds is None else self.began_at + self.process_seconds
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What our own log says of an attempt, and the name of the worker that made it; "" for an unknown one."""
+
+    outcome: str
+    worker: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from local.ports import HOST
 from local.processes import ended, launch
 from tests.chaos.emitter import Emitter
 from tests.chaos.executioner import execute
-from tests.chaos.ledger import Ledger, read_arrivals
+from tests.chaos.ledger import Attempt, Ledger, read_arrivals
 from tests.chaos.load import load
 from tests.chaos.network import LOOPBACK, PLATFORM, Network, Place
 from tests.chaos.roles import RETRY_SCHEDULE, ROLES, Role
 from tests.chaos.stack import ChaosStack, chaos_stack
 from tests.chaos.timetable import COMPONENTS, Action, timetable
-from tests.chaos.verdict import REQUEST_SECONDS, duplicates, lost
+from tests.chaos.verdict import REQUEST_SECONDS, duplicates, lost, together
 from tests.house import ROOT
 
 SETTINGS = {
@@ -83,7 +83,7 @@ class Outcome:
     ledger: Ledger
     began_at: float
     refused: list[str]
-    said_of: dict[str, list[str]]
+    said_of: dict[str, list[Attempt]]
     startup_seconds: float
     drain_seconds: float
     folder: Path
@@ -157,7 +157,7 @@ async def run(settings: Settings, folder: Path | None = None) -> Outcome:
                 final,
                 began_at,
                 emitter.refused,
-                await stack.attempts(sorted({one.message_id for one in duplicates(final)})),
+                await stack.attempts(sorted({one.message_id for one in (*duplicates(final), *together(final))})),
                 began_at - started,
                 time.monotonic() - loaded_at,
                 folder,

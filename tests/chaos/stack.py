@@ -7,6 +7,7 @@ supervised component cannot be replaced by another. `mutation` starts API and wo
 import asyncio
 import itertools
 import os
+import re
 import signal
 import sys
 import time
@@ -42,6 +43,7 @@ from local.temporal import NAMESPACE, TemporalServer
 from temporal.visibility import SEARCH_ATTRIBUTES
 from tests.chaos.clock import Clock
 from tests.chaos.disks import Disk
+from tests.chaos.ledger import Attempt
 from tests.chaos.network import LOOPBACK, SUBNET, Network, Place
 from tests.house import ROOT
 
@@ -58,7 +60,7 @@ ATTEMPTS = """
 SELECT message_id, coalesce(failure, CASE WHEN outcome_at IS NULL THEN 'none'
     WHEN EXISTS (SELECT FROM attempt AS later WHERE later.message_id = attempt.message_id
         AND later.number > attempt.number AND later.started_at < attempt.outcome_at) THEN 'delivered, written late'
-    ELSE 'delivered' END)
+    ELSE 'delivered' END), worker_id
 FROM attempt WHERE message_id = ANY($1::uuid[]) ORDER BY message_id, number
 """
 """Written late: when the next attempt had begun. Its worker had been taken for dead."""
@@ -194,7 +196,7 @@ class WorkerPool:
         port = self._ports.reserve(PortWish(name, "a worker's health page"), None)
         place = LOOPBACK if self._network is None else await self._network.join(name)
         made = replace(self._application, worker_health_port=port, worker_place=place).worker()
-        environment = {**made.environment, **self._clock.environment(name)}
+        environment = {**made.environment, **self._clock.environment(name), "LOG_LEVEL": "INFO"}  # it logs its id
         component = replace(made, name=name, log=self._application.data.log(name), environment=environment)
         self._start(component)
         deadline = time.monotonic() + READY_SECONDS
@@ -350,7 +352,7 @@ class ChaosStack:
         finally:
             await connection.close(timeout=5)
 
-    async def attempts(self, message_ids: list[str]) -> dict[str, list[str]]:
+    async def attempts(self, message_ids: list[str]) -> dict[str, list[Attempt]]:
         """Message id -> what our log says of each of its attempts: to explain what the ledger found, never to find."""
         if not message_ids:
             return {}
@@ -359,9 +361,11 @@ class ChaosStack:
             rows = await connection.fetch(ATTEMPTS, message_ids)
         finally:
             await connection.close(timeout=5)
-        found: dict[str, list[str]] = {}
-        for message_id, outcome in rows:
-            found.setdefault(str(message_id), []).append(outcome)
+        logs = self.application.data.log("worker-1").parent.glob("worker-*.log")
+        workers = {one: log.stem for log in logs for one in re.findall(r"worker ([0-9a-f-]{36}) on ", log.read_text())}
+        found: dict[str, list[Attempt]] = {}
+        for message_id, outcome, worker_id in rows:
+            found.setdefault(str(message_id), []).append(Attempt(outcome, workers.get(str(worker_id), "")))
         return found
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.chaos import verdict
 from tests.chaos.findings import Promise, examine, promises
-from tests.chaos.ledger import Arrival, Disturbance, read_arrivals
+from tests.chaos.ledger import Arrival, Attempt, Disturbance, read_arrivals
 from tests.chaos.making import PATH, arrival, emitted, failed, killed, ledger
 
 
@@ -73,6 +73,19 @@ def test_a_repeat_is_laid_to_the_likeliest_of_what_happened_together() -> None:
     assert duplicate.cause == worker
     [duplicate] = verdict.duplicates(ledger([emitted()], [arrival(at=1, seconds=0.5), arrival(at=6)], api))
     assert duplicate.cause == api
+
+
+def test_what_happened_to_one_worker_explains_no_repeat_of_another_ones_attempt() -> None:
+    kill = replace(killed("worker", 1.2), detail="worker-1")
+    cut = Disturbance("cut", "worker/postgres", 0.5, 4.0, "worker-1, 3.5 s")
+    first, again = arrival(at=1, seconds=0.5), arrival(at=6)
+    for one in (kill, cut):
+        for worker, cause in (("worker-1", one), ("worker-2", None), ("", one)):
+            said_of = {first.message_id: [Attempt("none", worker), Attempt("delivered", "worker-3")]}
+            [duplicate] = verdict.duplicates(ledger([emitted()], [first, again], one), said_of=said_of)
+            assert duplicate.cause == cause
+    [duplicate] = verdict.duplicates(ledger([emitted()], [first, again], killed("postgres", 1.2)), said_of=said_of)
+    assert duplicate.cause is not None
 
 
 def test_a_stop_explains_as_long_as_it_lasts() -> None:

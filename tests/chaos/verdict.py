@@ -4,11 +4,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise, takewhile
+from types import MappingProxyType
 from uuid import UUID
 
 from domain.delivery.retry import retry_delay
 from sending.http.pool import SENT_AGAIN_SECONDS
-from tests.chaos.ledger import LASTING_KINDS, NETWORK_KINDS, Arrival, Disturbance, Emitted, Ledger
+from tests.chaos.ledger import LASTING_KINDS, NETWORK_KINDS, Arrival, Attempt, Disturbance, Emitted, Ledger
 
 UNFLUSHED_SECONDS = 0.02
 """Outcomes of so long may not have been written when a process dies."""
@@ -93,8 +94,12 @@ class Duplicate:
         return None if self.cause is None else self.cause.began_at - self.answered_at
 
 
-def duplicates(ledger: Ledger, noticed_seconds: float = NOTICED_SECONDS) -> list[Duplicate]:
-    """Every repeat of a delivery that had arrived well."""
+def duplicates(
+    ledger: Ledger,
+    noticed_seconds: float = NOTICED_SECONDS,
+    said_of: Mapping[str, Sequence[Attempt]] = MappingProxyType({}),
+) -> list[Duplicate]:
+    """Every repeat of a delivery that had arrived well. `said_of`: message id -> what our log says of its attempts."""
     found = []
     for (path, _), arrivals in ledger.by_delivery().items():
         good = next((one for one in arrivals if one.succeeded), None)
@@ -102,25 +107,39 @@ def duplicates(ledger: Ledger, noticed_seconds: float = NOTICED_SECONDS) -> list
             continue
         for again in arrivals:
             if again.arrived_at > good.ended_at:
-                cause = _cause(good, ledger.disturbances, noticed_seconds)
+                cause = _cause(good, ledger.disturbances, noticed_seconds, said_of.get(again.message_id, ()))
                 found.append(Duplicate(path, again.message_id, good.ended_at, again.arrived_at, cause))
     return found
 
 
-def together(ledger: Ledger, noticed_seconds: float = NOTICED_SECONDS) -> list[Duplicate]:
+def together(
+    ledger: Ledger,
+    noticed_seconds: float = NOTICED_SECONDS,
+    said_of: Mapping[str, Sequence[Attempt]] = MappingProxyType({}),
+) -> list[Duplicate]:
     """Every request that came while an earlier one of its delivery had not ended: two senders at once."""
     found = []
     for (path, _), arrivals in ledger.by_delivery().items():
         for first, again in pairwise(arrivals):
             if first.ended_at is not None and again.arrived_at < first.ended_at - noticed_seconds:
-                cause = _cause(first, ledger.disturbances, noticed_seconds)
+                cause = _cause(first, ledger.disturbances, noticed_seconds, said_of.get(again.message_id, ()))
                 found.append(Duplicate(path, again.message_id, first.ended_at, again.arrived_at, cause))
     return found
 
 
-def _cause(good: Arrival, disturbances: Iterable[Disturbance], noticed_seconds: float) -> Disturbance | None:
-    """What made the outcome of a request unknown: it was under way, or not yet written, when that happened."""
-    met = [one for one in disturbances if one.name in OUTCOME_UNKNOWN and was_under_way(good, one, noticed_seconds)]
+def _cause(
+    good: Arrival, disturbances: Iterable[Disturbance], noticed_seconds: float, attempts: Sequence[Attempt]
+) -> Disturbance | None:
+    """What made the outcome of a request unknown: it was under way, or not yet written, when that happened, and if it
+    happened to one worker, that one had made an attempt before the last."""
+    workers = {one.worker for one in attempts[:-1]} or {""}
+    met = [
+        one
+        for one in disturbances
+        if one.name in OUTCOME_UNKNOWN
+        and was_under_way(good, one, noticed_seconds)
+        and ("" in workers or one.worker in {"", *workers})
+    ]
     return min(met, key=lambda one: OUTCOME_UNKNOWN.index(one.name), default=None)
 
 
