@@ -113,7 +113,8 @@ def _show(health: InstallationHealth) -> None:
         if component.reason:
             console.print(Text(f"{TITLES[component.name]}: {printable(component.reason)}", "red"), soft_wrap=True)
     if health.workers is not None:
-        console.print(f"Live workers: {len(health.workers)}.", *(f"{one.host} {one.pid}" for one in health.workers))
+        names = (Text(printable(f"{one.host} {one.pid}")) for one in health.workers)
+        console.print(f"Live workers: {len(health.workers)}.", *names)
     console.print(_backlog_line(health.backlog))
     console.print(_overdue_line(health.overdue))
 

@@ -8,9 +8,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from cryptography.fernet import Fernet
 from rich.console import Console
+from sqlalchemy import text
 
 from local.screen import Screen
+from storage.database import Database
 from tests.commands.running import lines_until, run, running
 from tests.receiver import Receiver, Reply, status
 
@@ -45,6 +48,7 @@ PLAN = {"plan": "1", "applied": False, "unchanged": 1, "changes": [PLANNED]} | {
 }
 ERRORS = {"code": 400, "message": HOSTILE, "errors": [{"path": HOSTILE, "message": HOSTILE, "code": HOSTILE}]}
 EMIT = ["emit", "CustomerUpdated", "--data", "{}", "--patience", "0"]
+AS_ON_A_TERMINAL = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}  # rich turns its markup into escapes
 TRIGGER = ["schedules", "trigger", "--kind", "points"]
 
 
@@ -102,14 +106,23 @@ async def test_no_command_prints_a_control_character_of_the_server(
     environment = {
         "LOYALTY_WEBHOOKS_API": receiver.url("").rstrip("/"),
         "LOYALTY_WEBHOOKS_KEY": "key",
-        "FORCE_COLOR": "1",  # as on a terminal: rich turns its markup into escapes
-        "TERM": "xterm-256color",
-    }
+    } | AS_ON_A_TERMINAL
     file = b"version: 1\nsubscriptions: []\n"
     ended = await run(
         *arguments, "--store", "default", directory=tmp_path, environment=environment, standard_input=file
     )
     assert receiver.requests
+    uncontrolled(ended.output + ended.errors)
+
+
+async def test_status_prints_none_of_the_database(database: Database, database_url: str, tmp_path: Path) -> None:
+    async with database.transaction() as connection:
+        wanted = text("INSERT INTO worker (id, host, pid) VALUES (gen_random_uuid(), :host, 1)")
+        await connection.execute(wanted, {"host": HOSTILE})
+    environment = {"DATABASE_URL": database_url, "ENCRYPTION_KEYS": Fernet.generate_key().decode(), "API_PORT": "1"}
+    environment |= {"TEMPORAL_ADDRESS": "127.0.0.1:1"} | AS_ON_A_TERMINAL
+    ended = await run("status", directory=tmp_path, environment=environment)
+    assert "Live workers: 1." in ended.output
     uncontrolled(ended.output + ended.errors)
 
 
