@@ -139,6 +139,17 @@ class Connection(asyncio.Protocol):
         self._keep_alive = False
         self._early: bytes | None = b""
         """Bytes received before the first request, from a receiver that refuses without reading it; None after that."""
+        self._transports: list[asyncio.Transport] = []
+        """The socket's and that of TLS over it, which hands all to the socket's and then reports an empty buffer."""
+
+    @property
+    def untouched(self) -> bool:
+        """Return True if nothing was received and the connection is open: TLS may begin."""
+        return not self._early and not self.transport.is_closing()
+
+    @property
+    def _unsent(self) -> bool:
+        return any(one.get_write_buffer_size() for one in self._transports)
 
     @property
     def reusable(self) -> bool:
@@ -146,7 +157,7 @@ class Connection(asyncio.Protocol):
             return False
         if self._tls is not None and self._request_bytes > SURELY_SENT_BYTES:
             return False
-        return self.transport.get_write_buffer_size() == 0  # else the response came before the whole request was sent
+        return not self._unsent  # else the response came before the whole request was sent
 
     async def exchange(self, request: bytes, response: Response) -> bool:
         """Send `request` and fill `response` until it is complete or at its limit. Return True if another may follow.
@@ -171,7 +182,7 @@ class Connection(asyncio.Protocol):
         reusable = False
         try:
             await self._answered
-            if self.transport.get_write_buffer_size() and 200 <= (response.status_code or 0) < 300:
+            if self._unsent and 200 <= (response.status_code or 0) < 300:
                 raise MalformedResponseError("a success before the request was sent whole")
             self._answered = None
             reusable = not early and not response.notes and self.reusable
@@ -185,8 +196,9 @@ class Connection(asyncio.Protocol):
     # Callbacks of the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Set up the parser. Over TLS the handshake is done."""
+        """Set up the parser. Called again when the TLS handshake is done."""
         self.transport = cast("asyncio.Transport", transport)
+        self._transports.append(self.transport)
         self._tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         self._new_parser()
 

@@ -232,20 +232,20 @@ class Connections:
         connection = Connection(self._loop)
         try:
             if isinstance(stream, socket.socket):
-                await self._loop.create_connection(
-                    lambda: connection, sock=stream, ssl=tls, server_hostname=name, ssl_shutdown_timeout=goodbye
-                )
+                stream, _ = await self._loop.create_connection(lambda: connection, sock=stream)
             else:
-                if tls is not None and stream.is_closing():
-                    raise ConnectionResetError  # A handshake on it would never end.
                 stream.set_protocol(connection)
                 connection.connection_made(stream)
-                if tls is not None:
-                    secured = await self._loop.start_tls(
-                        stream, connection, tls, server_hostname=name, ssl_shutdown_timeout=goodbye
-                    )
-                    connection.connection_made(cast("asyncio.Transport", secured))
-        except OSError as error:
+            if tls is not None:
+                if not connection.untouched:  # A handshake would never end, or follow what nobody has vouched for.
+                    raise ConnectionResetError
+                secured = await self._loop.start_tls(
+                    stream, connection, tls, server_hostname=name, ssl_shutdown_timeout=goodbye
+                )
+                connection.connection_made(cast("asyncio.Transport", secured))
+        except BaseException as error:
+            if not isinstance(stream, socket.socket):
+                stream.abort()  # A cancelled handshake that has not begun leaves it open.
             clear_frames(error.__traceback__)
             if isinstance(error, ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
                 raise HandshakeCutError("the connection was closed during the TLS handshake") from error

@@ -9,8 +9,10 @@ import pytest
 
 from bench.transport import unchanged
 from domain.delivery.verdict import DeliveryControl
+from sending.http.egress_proxy import EgressProxy
 from sending.http.transport import TransportFactory
-from tests.receiver import Exchange, Receiver, after, hang, response, status, when
+from tests.forward_proxy import scripted_proxy
+from tests.receiver import Authority, Exchange, Receiver, after, hang, response, status, when
 from tests.sending.http.sending import TIMEOUT_SECONDS, local_sender, request_to, send
 
 
@@ -255,7 +257,8 @@ async def test_an_answer_before_the_whole_body_was_read_is_an_answer() -> None:
 
 
 @pytest.mark.parametrize("reads_on", [True, False], ids=["reads on", "hangs up"])
-async def test_a_success_before_the_request_was_sent_whole_is_none(reads_on: bool) -> None:
+@pytest.mark.parametrize("way", ["http", "https", "https through a proxy"])
+async def test_a_success_before_the_request_was_sent_whole_is_none(way: str, reads_on: bool) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(response())
@@ -264,13 +267,18 @@ async def test_a_success_before_the_request_was_sent_whole_is_none(reads_on: boo
             await asyncio.sleep(0.01)
         writer.transport.abort()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0, limit=1 << 16)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    async with local_sender() as sender:
-        result = await sender.send(request_to(url, os.urandom(16 << 20)))  # more than the buffers of both kernels
-        assert result.failure in ("invalid_response", "reset"), result
-        if reads_on:
-            assert (result.status_code, result.detail) == (200, "a success before the request was sent whole")
+    authority = Authority()
+    tls = authority.server_context("127.0.0.1") if way != "http" else None
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, limit=1 << 16, ssl=tls)
+    port = server.sockets[0].getsockname()[1]
+    async with scripted_proxy(upstream=port) as proxy:
+        through = EgressProxy.of(f"http://127.0.0.1:{proxy.port}") if "proxy" in way else None
+        async with local_sender(ca_bundle=authority.ca_bundle, proxy=through) as sender:
+            url = f"http{'s' if tls else ''}://127.0.0.1:{port}/"
+            result = await sender.send(request_to(url, os.urandom(16 << 20)))  # more than the buffers of both kernels
+    assert result.failure in ("invalid_response", "reset"), result
+    if reads_on:
+        assert (result.status_code, result.detail) == (200, "a success before the request was sent whole")
     server.close()
 
 

@@ -5,8 +5,9 @@ import gc
 import os
 import socket
 import struct
+import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,21 @@ def test_what_a_receiver_says_behind_its_answer_is_nobodys_answer(tls: bool, run
             assert receiver.connections == 2
 
     run(work())
+
+
+def test_a_response_before_the_handshake_is_none(run: Any) -> None:
+    def answer_first(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        connection.sendall(response())
+        with suppress(OSError), AUTHORITY.server_context("localhost").wrap_socket(connection, server_side=True) as tls:
+            tls.recv(1000)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        receiver = threading.Thread(target=answer_first, args=(listener,))
+        receiver.start()
+        result = run(send(f"https://localhost:{listener.getsockname()[1]}/", ca_bundle=AUTHORITY.ca_bundle))
+        receiver.join()
+    assert (result.status_code, result.failure) == (None, FailureKind.tls)
 
 
 def test_a_receiver_that_resets_right_after_the_handshake_is_no_timeout(run: Any) -> None:
