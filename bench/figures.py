@@ -20,6 +20,9 @@ from bench.pipeline import RESULTS, machine
 PATH = ("activities", "api/events", "domain", "relay", "sending", "storage", "temporal", "workflows", "worker.py")
 """The path of an event."""
 
+INSTALLED = (*PATH, "api/serving", "local", "requirements.lock", "settings.py")
+"""And the rest of what the processes of an installation run."""
+
 OLDER = " **older than the code**"
 """Mark of a result on a page. The check of the pages ignores it: whether it is due changes with every commit."""
 
@@ -70,10 +73,10 @@ MEASUREMENTS = (
         "tests.chaos --seeds 1,2,3 --minutes 1.5 --beside 6 --lenient --json bench/results/chaos-busy.json",
         ("chaos-busy",),
     ),
-    Measurement("tests.chaos.kills", ("kills",)),
-    Measurement("tests.chaos.kills", ("kills-running",), by_hand=True),
-    Measurement("tests.chaos.hour", ("hour",)),
-    Measurement("tests.chaos.hour", ("hour-running",), by_hand=True),
+    Measurement("tests.chaos.kills", ("kills",), INSTALLED),
+    Measurement("tests.chaos.kills", ("kills-running",), INSTALLED, by_hand=True),
+    Measurement("tests.chaos.hour", ("hour",), INSTALLED),
+    Measurement("tests.chaos.hour", ("hour-running",), INSTALLED, by_hand=True),
     Measurement("tests.attack", ("attack",), (*PATH, "api")),
     Measurement("bench.peers", ("peers",)),
     Measurement("bench.peers --tls", ("peers-https",)),
@@ -82,8 +85,9 @@ MEASUREMENTS = (
 
 
 def is_older(result: dict[str, Any], measures: tuple[str, ...]) -> bool:
-    """Return True if these files have changed since the commit of a result, or it names none that is known here."""
-    commit = result["machine"].get("commit", "").removesuffix("+")
+    """Return True if these files have changed since the commit of a result, or it names none that is known here, as
+    with a `+`, which says that files differed from it."""
+    commit = result["machine"].get("commit", "")
     compared = ["git", "diff", "--quiet", commit or "none", "HEAD", "--", *measures]
     return subprocess.run(compared, cwd=RESULTS.parents[1], capture_output=True, check=False).returncode != 0
 

@@ -14,6 +14,11 @@ def test_every_kept_result_is_that_of_a_command() -> None:
     assert {path.stem for path in RESULTS.glob("*.json")} - known == set()
 
 
+def test_what_is_measured_is_there() -> None:
+    measured = {name for one in figures.MEASUREMENTS for name in one.measures}
+    assert [name for name in measured if not (RESULTS.parents[1] / name).exists()] == []
+
+
 def test_a_result_is_older_once_what_it_measures_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def git(*arguments: str) -> str:
         command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", *arguments]
@@ -32,6 +37,7 @@ def test_a_result_is_older_once_what_it_measures_has_changed(tmp_path: Path, mon
     assert not figures.is_older(result, ("relay",))
     assert figures.is_older(result, ("panel",))
     assert figures.is_older({"machine": {}}, ("relay",))
+    assert figures.is_older({"machine": {"commit": result["machine"]["commit"] + "+"}}, ("relay",))
 
 
 def test_a_result_names_its_machine_load_commit_and_command() -> None:

@@ -26,12 +26,10 @@ from bench.pipeline import machine
 from bench.temporal_server import RunningTemporal
 from tests.chaos.clock import LIBRARIES
 from tests.chaos.findings import LENIENT, STRICT, Findings, examine
-from tests.chaos.isolation import ISOLATED, isolate, missing
+from tests.chaos.isolation import ISOLATED, SKIPPED, isolate, missing
 from tests.chaos.mutations import MUTATIONS
 from tests.chaos.report import as_json, show
 from tests.chaos.run import Settings, run
-
-SKIPPED = 3
 
 
 def arguments() -> argparse.Namespace:

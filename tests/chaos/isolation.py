@@ -7,6 +7,9 @@ from pathlib import Path
 
 from tests.chaos.network import PROGRAMS
 
+SKIPPED = 3
+"""Exit status where a part cannot be had: no pass."""
+
 ISOLATED = "--isolated"
 """Option of the harness that runs within its namespaces."""
 
