@@ -73,6 +73,7 @@ def reliability_page() -> str:
     page, results = (DOCS / "reliability.md").read_text(), kept()
     parts: dict[str, Callable[[dict[str, Any]], list[str]]] = {
         "chaos": _chaos_lines,
+        "chaos-partitions": _chaos_lines,
         "chaos-busy": _busy_lines,
         "kills": _kills_lines,
         "kills-running": _kills_lines,
