@@ -73,6 +73,7 @@ MEASUREMENTS = (
         "tests.chaos --seeds 1,2,3 --minutes 1.5 --beside 6 --lenient --json bench/results/chaos-busy.json",
         ("chaos-busy",),
     ),
+    Measurement("tests.chaos.defects --json bench/results/defects.json", ("defects",), (*PATH, "tests/chaos")),
     Measurement("tests.chaos.kills", ("kills",), INSTALLED),
     Measurement("tests.chaos.kills", ("kills-running",), INSTALLED, by_hand=True),
     Measurement("tests.chaos.hour", ("hour",), INSTALLED),

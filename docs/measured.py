@@ -74,6 +74,7 @@ def reliability_page() -> str:
     parts: dict[str, Callable[[dict[str, Any]], list[str]]] = {
         "chaos": _chaos_lines,
         "chaos-partitions": _chaos_lines,
+        "defects": _defects_lines,
         "chaos-busy": _busy_lines,
         "kills": _kills_lines,
         "kills-running": _kills_lines,
@@ -85,6 +86,12 @@ def reliability_page() -> str:
             result, older = results[name]
             page = placed(page, name, "\n".join([f"{origin(result, older=older)}:", *lines(result)]))
     return page
+
+
+def _defects_lines(result: dict[str, Any]) -> list[str]:
+    """Render the promises that the harness found broken with each defect."""
+    found = [f"| `{name}` | {'; '.join(broken) or '**not found**'} |" for name, broken in result["found"].items()]
+    return ["", "| defect | found as |", "| --- | --- |", *found]
 
 
 def _kills_lines(result: dict[str, Any]) -> list[str]:

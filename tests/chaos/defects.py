@@ -1,6 +1,6 @@
 """Put each defect of `mutations.py` into the product, and see that the harness finds it:
 
-    python -m tests.chaos.defects [NAME …]
+    python -m tests.chaos.defects [NAME …] [--json bench/results/defects.json]
 
 Each has a short run made for it. An ignored lease needs a worker that is cut from Temporal alone while its requests
 hang, as another one then wants the same deliveries: that run needs root, as partitions do. Ends with 1 if a defect was
@@ -9,11 +9,13 @@ not found, with 3 if one could not be tried.
 
 import argparse
 import asyncio
+import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from bench.pipeline import machine
 from tests.chaos.findings import LENIENT, examine, promises
 from tests.chaos.isolation import SKIPPED, missing, unshared
 from tests.chaos.load import BURST_SECONDS
@@ -70,28 +72,36 @@ async def broken(settings: Settings) -> list[str]:
     return [f"{one.text}: {one.figure:g}" for one in promises([findings], LENIENT) if one.broken]
 
 
+def isolated(name: str) -> dict[str, list[str]]:
+    """What the run of a defect in namespaces of its own found; nothing if it failed itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "found.json"
+        subprocess.run(unshared("tests.chaos.defects", [name, "--isolated", "--json", str(file)]), check=False)
+        return json.loads(file.read_text())["found"] if file.exists() else {name: []}
+
+
 def main() -> int:
     """Command line; the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos.defects", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(RUNS)}; none: all")
+    parser.add_argument("--json", type=Path, help="keep the result in this file")
     parser.add_argument("--isolated", action="store_true", help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
-    unfound, skipped = 0, False
+    chosen, before, skipped = parser.parse_args(), machine(), False
+    found: dict[str, list[str]] = {}
     for name in chosen.names or RUNS:
-        if RUNS[name].partitions and not chosen.isolated:
-            why = missing()
-            if why is None:
-                unfound += subprocess.run(unshared("tests.chaos.defects", [name, "--isolated"]), check=False).returncode
-            else:
-                print(f"{name}: skipped: {why}")
-                skipped = True
-            continue
-        found = asyncio.run(broken(RUNS[name]))
-        unfound += not found
-        print(f"{name}: {'; '.join(found) or 'NOT FOUND'}", flush=True)
-    return 1 if unfound else SKIPPED if skipped else 0
+        if not RUNS[name].partitions or chosen.isolated:
+            found[name] = asyncio.run(broken(RUNS[name]))
+            print(f"{name}: {'; '.join(found[name]) or 'NOT FOUND'}", flush=True)
+        elif (why := missing()) is None:
+            found |= isolated(name)
+        else:
+            print(f"{name}: skipped: {why}")
+            skipped = True
+    if chosen.json:
+        chosen.json.write_text(json.dumps({"machine": before, "found": found}, indent=1) + "\n")
+    return 1 if not all(found.values()) else SKIPPED if skipped else 0
 
 
 if __name__ == "__main__":
