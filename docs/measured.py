@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from bench.figures import kept, origin
@@ -9,6 +10,34 @@ from bench.plots import placed
 from tests.chaos.findings import STRICT
 
 DOCS = Path(__file__).parent
+LEAST_SHARE = 1
+"""Percent of samples that a row of the layers has at least."""
+
+WHOLE_FROM = 100
+"""Figures from here on have no decimal places."""
+
+FAIRNESS = {
+    "fairness-noisy": "another store that emits 15,000 events at once (`noisy`)",
+    "fairness-backlog": "15,000 events of another store that wait when the worker comes back (`backlog`)",
+    "fairness-neighbour": "10,000 deliveries held for a dead receiver (`neighbour`)",
+}
+FLOORS = {
+    "burst-1.deliveries_per_second": "burst to one subscription, deliveries/s",
+    "burst-5.deliveries_per_second": "burst to five, deliveries/s",
+    "singles.delivered_per_second": "single events of 32 callers, deliveries/s",
+    "singles.cpu_s_per_1000_api": "CPU of the API for each, ms",
+    "idle.p50_ms": "idle p50, ms",
+    "idle.p99_ms": "idle p99, ms",
+    "retries.retry_late_p99_ms": "retries when every tenth of 3,000 events fails: late by p99, ms",
+    "retries.cpu_ms_of_one_that_fails": "CPU of a delivery that fails once, ms",
+    "waiting.begun_per_second": "10,000 deliveries that begin to wait, a second",
+    "waiting.cpu_ms_each": "CPU of each, ms",
+    "waiting.kib_each": "KiB of each",
+    "retry.cpu_ms_each": "CPU of one of them from its instant until delivered, ms",
+    "backlog.p99_ms": "events beside 15,000 of another store: p99, ms",
+    "slow.p99_ms": "events beside 2,000 deliveries to a receiver that hangs: p99, ms",
+}
+
 WORST_SHOWN = 5
 """Hostile receivers on the page of attacks, those that delay their neighbour most."""
 
@@ -65,7 +94,61 @@ def performance_page() -> str:
     """Return the page with the table of all kept results."""
     lines = ["| result | taken by, when, at which commit, on what |", "| --- | --- |"]
     lines += [f"| `{name}` | {origin(result, older=older)} |" for name, (result, older) in kept().items()]
-    return placed((DOCS / "performance.md").read_text(), "origins", "\n".join(lines))
+    page, results = placed((DOCS / "performance.md").read_text(), "origins", "\n".join(lines)), kept()
+    parts = {"failing": _failing_lines, "layers": _layers_lines}
+    for name, render in parts.items():
+        result, older = results[name]
+        page = placed(page, name, "\n".join([f"{origin(result, older=older)}:", "", *render(result["figures"])]))
+    return placed(page, "floors", "\n".join(_floors_lines(results)))
+
+
+def _failing_lines(found: dict[str, Any]) -> list[str]:
+    """Render medians and ranges of the rounds: of bursts in which nothing fails, and every tenth request does."""
+    lines = [
+        f"| bursts of {found['events']:,}, {len(found['rounds'])} rounds: median (least–most) "
+        "| deliveries/s until the last retry | p50 | p99 | CPU s per 1,000 |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for half in ("well", "every_tenth_fails"):
+        cells = []
+        for key, form in (
+            ("per_second", "{:,.0f}"),
+            ("p50_ms", "{:,.0f} ms"),
+            ("p99_ms", "{:,.0f} ms"),
+            ("cpu_seconds_per_1000_total", "{:.2f}"),
+        ):
+            values = [one[half][key] for one in found["rounds"]]
+            middle, least, most = (form.format(value) for value in (median(values), min(values), max(values)))
+            cells.append(f"{middle} ({least}–{most})")
+        lines.append(f"| {half.replace('_', ' ')} | {' | '.join(cells)} |")
+    return lines
+
+
+def _layers_lines(found: dict[str, Any]) -> list[str]:
+    """Render the shares of the samples of worker and PostgreSQL."""
+    lines = [f"{found['events']:,} events to one subscription, {found['per_second']:,} a second."]
+    for title, key in (
+        ("Python in the worker", "worker_python_percent"),
+        ("statements in PostgreSQL, by their beginning", "postgres_statements_percent"),
+        ("PostgreSQL's processes wait for", "postgres_waits_percent"),
+    ):
+        lines += ["", f"| {title} | % of samples |", "| --- | ---: |"]
+        lines += [f"| {name[:60]} | {share:.0f} |" for name, share in found[key].items() if share >= LEAST_SHARE]
+    return lines
+
+
+def _floors_lines(results: dict[str, tuple[dict[str, Any], bool]]) -> list[str]:
+    """Render before and after, on the development server and on a server with PostgreSQL."""
+    kinds = [results[name] for name in ("floors", "floors-running")]
+    servers = ("development server", "server with PostgreSQL and 512 shards")
+    lines = [f"- {server}: {origin(one, older=older)}" for server, (one, older) in zip(servers, kinds, strict=True)]
+    lines += ["", f"| figure | {' | '.join(f'{one}: before | now | ratio in turn' for one in servers)} |"]
+    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for key, words in FLOORS.items():
+        found = [one["measured"].get(key, {}) for one, _ in kinds]
+        cells = [_short(one[side]) if one else "–" for one in found for side in ("old", "new", "ratio")]
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    return lines
 
 
 def reliability_page() -> str:
@@ -85,7 +168,19 @@ def reliability_page() -> str:
         if name in results:
             result, older = results[name]
             page = placed(page, name, "\n".join([f"{origin(result, older=older)}:", *lines(result)]))
-    return page
+    return placed(page, "fairness", "\n".join(_fairness_lines(results)))
+
+
+def _fairness_lines(results: dict[str, tuple[dict[str, Any], bool]]) -> list[str]:
+    """Render the p99 of a quiet store beside others, of each scenario that was taken."""
+    lines = ["| beside | p50, median of the pairs | p99 (least–most) | taken by |", "| --- | ---: | ---: | --- |"]
+    for name, beside in FAIRNESS.items():
+        if name in results:
+            result, older = results[name]
+            p50, p99 = (result["figures"][f"{key}_ms_among"] for key in ("p50", "p99"))
+            spread = f"{p99['median']:.0f} ms ({p99['least']:.0f}–{p99['most']:.0f})"
+            lines.append(f"| {beside} | {p50['median']:.0f} ms | {spread} | {origin(result, older=older)} |")
+    return lines
 
 
 def _defects_lines(result: dict[str, Any]) -> list[str]:
@@ -182,6 +277,10 @@ def _chaos_lines(result: dict[str, Any]) -> list[str]:
         f"Of {totals['retries']:,} timed retries {totals['retries_undisturbed']:,} were undisturbed; lateness of all: "
         f"p50 {_seconds(overall['p50'])}, p99 {_seconds(overall['p99'])}.",
     ]
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= WHOLE_FROM else f"{value:.2f}"
 
 
 def _seconds(value: float | None) -> str:
