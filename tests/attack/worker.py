@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import ssl
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import httpx
 
 from bench.live import live_receiver
 from bench.pipeline import event_line
-from bench.servers import free_port, listens
+from bench.servers import Certificate, free_port, listens
 from bench.stack import Bench
 from domain.delivery.lifecycle import DeliveryStatus
 from tests.attack.api import Target
@@ -33,11 +34,27 @@ PUBLIC_URL = "http://93.184.215.14/"
 ATTEMPTED_SECONDS = 60.0
 ENDED = "SELECT count(*) FROM delivery WHERE attempts > 0 OR status <> 'pending'"
 DELIVERED = "SELECT count(*) FROM delivery WHERE subscription_id = $1 AND status = 'delivered'"
+ATTEMPTS = """
+SELECT count(*), count(*) FILTER (WHERE outcome_at IS NULL) FROM attempt JOIN delivery USING (accepted_on, message_id)
+WHERE subscription_id = $1
+"""
 DELIVERIES = 1000
 """To each hostile receiver, times the scale."""
 
-HALF_SECONDS = 4.0
-"""Of the neighbour alone, and beside a receiver, in turn: what else the machine does falls on both."""
+WARM_SECONDS, IDLE_SECONDS, BESIDE_SECONDS = 4.0, 20.0, 4.0
+"""Of the neighbour before anything is measured, alone, and beside each receiver."""
+
+OPEN_SECONDS = 15.0
+"""Maximum wait for the attempts of a burst: a time-out and more. A slow receiver that succeeds has some for longer."""
+
+OVER_TLS = (
+    "resets within the body of a 200",
+    "announces more than it sends",
+    "sends a body without end",
+    "sends headers without end",
+    "sends its body in one-byte chunks",
+)
+"""Receivers of the table that are tried over TLS too."""
 
 NAMED = [vector for vector in REFUSED if not vector.addresses]
 """Without those whose names only a resolver of the tests knows."""
@@ -85,33 +102,36 @@ async def addresses_at_send(target: Target, database: str) -> Tried:
     return tried
 
 
-async def hostile_receivers(bench: Bench, target: Target) -> tuple[Tried, dict[str, Any]]:
-    """A burst to each hostile receiver, beside a neighbour whose events come one by one."""
+async def hostile_receivers(bench: Bench, target: Target, certificate: Certificate) -> tuple[Tried, dict[str, Any]]:
+    """A burst to each hostile receiver, beside a neighbour whose events come one by one. Each attempt is a case."""
     tried, events = Tried(), target.times(DELIVERIES)
     lines = [json.dumps(event_line(EVENT)).encode() for _ in range(events)]
-    names = target.random.sample([*HOSTILE], len(HOSTILE))
+    kinds = [(name, False) for name in HOSTILE] + [(name, True) for name in OVER_TLS]
     beside: dict[str, dict[str, Any]] = {}
     connection = await asyncpg.connect(bench.facts["database"])
-    async with receivers() as root, live_receiver() as live:
+    async with receivers() as plain, receivers(certificate) as secure, live_receiver() as live:
         await live.prepare(bench)
-        await live.during(bench, asyncio.sleep(HALF_SECONDS))
-        for name in names:
-            alone = await live.during(bench, asyncio.sleep(HALF_SECONDS))
+        await live.during(bench, asyncio.sleep(WARM_SECONDS))
+        alone = await live.during(bench, asyncio.sleep(IDLE_SECONDS))
+        for name, tls in target.random.sample(kinds, len(kinds)):
+            root = secure if tls else plain
             subscription = await replace(bench, receiver_url=root).subscribe(EVENT, f"/{[*HOSTILE].index(name)}")
 
             async def burst() -> None:
-                ends = time.monotonic() + HALF_SECONDS
+                ends = time.monotonic() + BESIDE_SECONDS
                 for start in range(0, events, 500):
                     await bench.emit_batch(b"\n".join(lines[start : start + 500]))
                 await asyncio.sleep(max(0.0, ends - time.monotonic()))
 
             among = await live.during(bench, burst())
             ratio = round(among["p99_ms"] / alone["p99_ms"], 2)
-            beside[name] = {"alone": alone, "among": among, "p99_ratio": ratio}
+            attempts = await settled(connection, subscription)
+            beside[name + " (TLS)" * tls] = {"alone": alone, "among": among, "p99_ratio": ratio, "attempts": attempts}
             delivered = await connection.fetchval(DELIVERED, subscription)
-            tried.cases += events
+            tried.cases += attempts
             tried.let_in += [name] * (0 if succeeds(HOSTILE[name]) else delivered)
             (await bench.api.delete(f"{bench.store_path}/webhook/subscription/{subscription}")).raise_for_status()
+            await settled(connection, subscription)
     await connection.close()
     halves = {half: [pair[half] for pair in beside.values()] for half in ("alone", "among")}
     figures = {
@@ -129,38 +149,53 @@ async def hostile_receivers(bench: Bench, target: Target) -> tuple[Tried, dict[s
     }
 
 
+async def settled(connection: asyncpg.Connection, subscription: str) -> int:
+    """Wait until no attempt is open, OPEN_SECONDS at most; the number of attempts."""
+    deadline = time.monotonic() + OPEN_SECONDS
+    while True:
+        attempts, still_open = await connection.fetchrow(ATTEMPTS, subscription)
+        if not still_open or time.monotonic() > deadline:
+            return int(attempts)
+        await asyncio.sleep(0.2)
+
+
 def succeeds(case: Case) -> bool:
     """Return True if the table calls the delivery delivered."""
     return case.failure is None and case.status_code is not None and case.status_code // 100 == 2
 
 
 @asynccontextmanager
-async def receivers() -> AsyncIterator[str]:
-    """Root of the hostile receivers in a process of their own: `/N` is the Nth of the table."""
-    port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "tests.attack.worker", str(port)])
+async def receivers(certificate: Certificate | None = None) -> AsyncIterator[str]:
+    """Root of the hostile receivers in a process of their own, with a certificate over TLS: `/N` is the Nth of the
+    table."""
+    port, tls = free_port(), [str(certificate.with_key)] if certificate else []
+    process = subprocess.Popen([sys.executable, "-m", "tests.attack.worker", str(port), *tls])
     try:
         while not await listens(port):
             await asyncio.sleep(0.02)
-        yield f"http://127.0.0.1:{port}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"
     finally:
         process.kill()
         process.wait()
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, certificate: str | None = None) -> None:
     """Be the hostile receivers."""
+    context = None
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
     replies = [case.reply for case in HOSTILE.values()]
 
     async def reply(exchange: Exchange) -> None:
         await replies[int(exchange.request.target.strip("/"))](exchange)
 
-    async with Receiver(port=port) as receiver:
+    async with Receiver(port=port, tls=context) as receiver:
         receiver.otherwise = reply
         while True:
-            await asyncio.sleep(HALF_SECONDS)
+            await asyncio.sleep(BESIDE_SECONDS)
             receiver.requests.clear()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.run(serve(int(sys.argv[1]), *sys.argv[2:]))
