@@ -17,7 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporal.client import found_or_none
 from temporal.periodic import run_periodically
 
-KNOWN_SECONDS = 60.0
+KNOWN_SECONDS = 120.0
 """Maximum wait for a version's workers, since Temporal knows a version only once a worker of it has polled."""
 
 LOOK_SECONDS = 2.0
