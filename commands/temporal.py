@@ -53,7 +53,7 @@ def promote(
     """Make a version current: its workers run new workflows and the next task of open ones.
 
     Needed only for workers with a WORKER_BUILD_ID: they run nothing before. Run it when workers of the version are up;
-    it waits up to a minute for them, and for a busy Temporal. To roll back, promote the previous version.
+    it waits up to two minutes for them, and for a busy Temporal. To roll back, promote the previous version.
     """
     settings = read_settings()
     build = build_id or settings.worker_build_id
