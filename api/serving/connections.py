@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.errors import UNAVAILABLE_RETRY_SECONDS
@@ -89,7 +90,7 @@ class BoundedProtocol(HttpToolsProtocol):
         for start in range(0, len(data), MOST_HEAD_BYTES):
             piece = data if len(data) <= MOST_HEAD_BYTES else data[start : start + MOST_HEAD_BYTES]
             self._unparsed_bytes += len(piece)
-            super().data_received(piece)
+            self._parse(piece)
             if self._unparsed_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
                 self._refuse_head()
             if self.transport.is_closing():
@@ -98,6 +99,17 @@ class BoundedProtocol(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+
+    def _parse(self, piece: bytes) -> None:
+        """Do as uvicorn's protocol does, without its WARNING lines, which any client could make in any number."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserError:
+            logger.debug("invalid HTTP request received")
+            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserUpgrade:
+            logger.debug("upgrade request received, the connection stays HTTP/1.1")
 
     def on_message_begin(self) -> None:
         """Begin a request."""

@@ -27,6 +27,7 @@ async def serving(app: FastAPI, *, most: int = 1000, seconds: float = 60, idle_s
             app,
             http=protocol,  # type: ignore[arg-type]  # called like a class
             lifespan="off",
+            log_config=None,
             log_level="warning",
             access_log=False,
             timeout_keep_alive=idle_seconds,

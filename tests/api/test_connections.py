@@ -236,3 +236,15 @@ async def test_connections_above_the_limit_get_503_with_one_log_line_and_a_metri
         async with asyncio.timeout(ANSWER_SECONDS):
             while not await admitted():
                 await asyncio.sleep(SHORT_SECONDS / 10)
+
+
+async def test_requests_that_ask_for_another_protocol_or_are_none_write_no_log_lines(
+    installed: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        async with serving(installed.app) as root, peer(root) as client:
+            await client.send(ALIVE + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+            assert (await client.answer())[0] == 200
+            await client.send(b"nonsense\r\n\r\n")
+            assert (await client.answer())[0] == 400
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
