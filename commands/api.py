@@ -6,10 +6,10 @@ from functools import partial
 import uvicorn
 
 from api.app import create_app
-from api.serving.connections import BoundedProtocol, ConnectionLimits
 from commands.configuration import raise_descriptor_limit, read_settings
 from commands.terminal import EXIT_USAGE, failed
 from commands.traces import open_traces
+from telemetry.connections import BoundedProtocol, ConnectionLimits
 from telemetry.logs import configure_logs
 
 GRACE_SECONDS = 5
@@ -39,13 +39,14 @@ def api() -> None:
     configure_logs(settings.log_format, settings.log_level)
     connections = max(1, min(settings.connection_limit, raise_descriptor_limit() - OTHER_FILES))
     app = create_app(settings, traces=open_traces(settings, "api"))
+    limits = ConnectionLimits(connections, app.state.metrics.connections, "CONNECTION_LIMIT")
     gc.freeze()  # the routes too live as long as the process
     uvicorn.run(
         app,
         host=settings.api_host,
         port=settings.api_port,
         loop="uvloop",
-        http=partial(BoundedProtocol, ConnectionLimits(connections, app.state.metrics)),  # type: ignore[arg-type]
+        http=partial(BoundedProtocol, limits),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         backlog=BACKLOG,

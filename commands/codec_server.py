@@ -1,5 +1,6 @@
 """`loyalty-webhooks codec-server`: decrypt Temporal payloads for the Web UI."""
 
+from functools import partial
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -9,6 +10,7 @@ import uvicorn
 from api.codec_server import codec_app
 from commands.configuration import read_settings
 from commands.terminal import EXIT_USAGE, failed
+from telemetry.connections import BoundedProtocol, ConnectionLimits
 from telemetry.logs import configure_logs
 from temporal.codec import EncryptingCodec
 
@@ -49,4 +51,13 @@ def codec_server(
             raise typer.BadParameter(f"{origin} is not an origin, as https://host:port", param_hint="--ui-origin")
     configure_logs("text", "INFO")
     app = codec_app(EncryptingCodec(keys), origins=ui_origin, hosts=[*LOOPBACK, *(behind_proxy or ())])
-    uvicorn.run(app, host=host, port=port, ws="none", lifespan="off", log_config=None, server_header=False)
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        http=partial(BoundedProtocol, ConnectionLimits()),  # type: ignore[arg-type]  # called like a class
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        server_header=False,
+    )

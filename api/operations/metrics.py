@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from enum import StrEnum
 from functools import partial
 from itertools import product
 from math import nan
@@ -13,6 +12,7 @@ from api.ttl_cache import TtlCache
 from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
 from storage.database import Database
 from storage.operations.gauges import COUNTED_DELIVERIES, InstallationFigures, installation_figures
+from telemetry.connections import ConnectionMetrics
 from telemetry.process_metrics import PoolGauges, process_registry
 
 EMIT_ROUTES = ("POST /api/{storeCode}/event", "POST /api/{storeCode}/event/batch")
@@ -35,16 +35,6 @@ FIRST_SECONDS = 1.0
 logger = logging.getLogger(__name__)
 
 
-class CloseReason(StrEnum):
-    """Reason for closing a connection before a request on it was answered."""
-
-    LIMIT = "limit"
-    HEAD_SIZE = "head_size"
-    HEAD_TIME = "head_time"
-    BODY_TIME = "body_time"
-    RESPONSE_TIME = "response_time"
-
-
 class ApiMetrics:
     """Metrics of one process, in a registry of their own: a test builds several applications in one process."""
 
@@ -64,15 +54,7 @@ class ApiMetrics:
             self.request_seconds.labels(route, status)  # exported as 0 at once, or alerts would miss the first increase
         self.accepted = counter("loyalty_webhooks_events_accepted", "Events stored, by name.", ["event_name"])
         self.duplicates = counter("loyalty_webhooks_events_duplicate", "Repeated events: the same id and content.")
-        self.connections = gauge("loyalty_webhooks_connections", "Open connections of clients to this process.")
-        self.connections_closed = counter(
-            "loyalty_webhooks_connections_closed",
-            "Connections closed by this process, by reason: limit (more than CONNECTION_LIMIT), head_size (of a "
-            "request), head_time and body_time (the request did not arrive in time), response_time (it was not read).",
-            ["reason"],
-        )
-        for reason in CloseReason:
-            self.connections_closed.labels(reason)
+        self.connections = ConnectionMetrics(self.registry)
         self.commit_seconds = histogram(
             "loyalty_webhooks_intake_commit_seconds",
             "Duration of a transaction that stores events.",

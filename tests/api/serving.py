@@ -10,7 +10,7 @@ from functools import partial
 import uvicorn
 from fastapi import FastAPI
 
-from api.serving.connections import BoundedProtocol, ConnectionLimits
+from telemetry.connections import BoundedProtocol, ConnectionLimits
 
 
 @asynccontextmanager
@@ -20,7 +20,7 @@ async def serving(app: FastAPI, *, most: int = 1000, seconds: float = 60, idle_s
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
     listening.listen()
-    limits = ConnectionLimits(most, app.state.metrics, seconds, seconds)
+    limits = ConnectionLimits(most, app.state.metrics.connections, "CONNECTION_LIMIT", seconds, seconds)
     protocol = partial(BoundedProtocol, limits)
     server = uvicorn.Server(
         uvicorn.Config(

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from api.serving.connections import MOST_HEAD_BYTES, MOST_HEADERS, MOST_PART_BYTES, MOST_PIPELINED
+from telemetry.connections import MOST_HEAD_BYTES, MOST_HEADERS, MOST_PART_BYTES, MOST_PIPELINED
 from tests.api.installation import Installation, installation
 from tests.api.serving import serving
 
@@ -219,12 +219,12 @@ async def test_connections_above_the_limit_get_503_with_one_log_line_and_a_metri
             for client in (one, two):
                 await client.send(ALIVE + b"\r\n")
                 assert (await client.answer())[0] == 200
-            with caplog.at_level(logging.WARNING, "api.serving.connections"):
+            with caplog.at_level(logging.WARNING, "telemetry.connections"):
                 for _ in range(3):
                     async with peer(root) as third:
                         assert (await third.answer())[0] == 503
                         assert await third.closed() == b""
-            logged = [record.getMessage() for record in caplog.records if record.name == "api.serving.connections"]
+            logged = [record.getMessage() for record in caplog.records if record.name == "telemetry.connections"]
             assert logged == ["all 2 connections (CONNECTION_LIMIT) are in use, further ones get 503"]
         assert closed(installed, "limit") == before + 3
 

@@ -16,11 +16,11 @@ import httpx
 
 from api.panel.app import named_routes
 from api.panel.frame.sessions import PATH, SESSION_COOKIE
-from api.serving.connections import BODY_SECONDS
 from commands.api import KEEP_ALIVE_SECONDS, OTHER_FILES
 from commands.configuration import raise_descriptor_limit
 from domain.access import Scope
 from settings import Settings
+from telemetry.connections import BODY_SECONDS
 from tests.api.test_connections import ALIVE, ANSWERED_EARLY, ENDLESS, FLOOD_BYTES, LOGIN, TOO_LARGE, head_of, peer
 from tests.api.test_expensive_requests import ATTACKS as EXPENSIVE
 from tests.api.test_rights import GUARDED, OF_A_STORE

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from api.serving import connections
+from telemetry import connections
 from tests.api.installation import installation
 from tests.api.serving import serving
 from tests.api.test_connections import NOWHERE, TOO_LARGE

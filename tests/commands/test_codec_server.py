@@ -8,6 +8,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from local.ports import hold_free
+from tests.api.test_connections import ALIVE, peer
 from tests.commands.running import run, start
 from tests.deadlines import eventually
 
@@ -55,6 +56,9 @@ async def test_it_answers_until_it_is_asked_to_stop(tmp_path: Path) -> None:
                 return answer.json() == {} and answer.headers["Access-Control-Allow-Origin"] == UI
 
             await eventually(answers, 30, "the codec server answers")
+        async with peer(f"http://127.0.0.1:{port}") as hostile:
+            await hostile.send(ALIVE + b"a: " + b"a" * 128 * 1024)
+            assert b" 431 " in await hostile.closed()
         process.terminate()
         await process.communicate()
         assert process.returncode in {0, -15}

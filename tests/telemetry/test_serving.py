@@ -1,8 +1,11 @@
-"""The worker's health port ends what clients leave unfinished."""
+"""The worker's health port bounds heads, and ends what clients leave unfinished."""
 
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -10,50 +13,59 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from telemetry import serving
+from telemetry.connections import BoundedProtocol, ConnectionLimits
+from tests.api.test_connections import ALIVE, ANSWERED_EARLY, peer
 
-REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+SHORT_SECONDS = 0.2
+REQUEST = ALIVE + b"\r\n"
 
 
-@pytest.fixture
-async def port() -> AsyncIterator[int]:
-    app = Starlette(routes=[Route("/", lambda _: Response("ok"))])
+@asynccontextmanager
+async def health_port(**limits: Any) -> AsyncIterator[str]:
+    """Its address, with these limits or the default ones."""
+    app = Starlette(routes=[Route("/healthz", lambda _: Response("ok"))])
+    protocol = partial(BoundedProtocol, ConnectionLimits(**limits)) if limits else None
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        async with serving.serving(app, sock=listening):
-            yield listening.getsockname()[1]
+        async with serving.serving(app, protocol, sock=listening):
+            yield "http://127.0.0.1:{1}".format(*listening.getsockname())
 
 
-async def ends(reader: asyncio.StreamReader) -> bytes:
-    """What comes until the server closes the connection."""
-    async with asyncio.timeout(20):
-        try:
-            return await reader.read()
-        except ConnectionResetError:
-            return b""
+async def test_a_head_above_the_bound_is_refused() -> None:
+    async with health_port() as root, peer(root) as client:
+        await client.send(ALIVE + b"a: " + b"a" * 128 * 1024)
+        async with asyncio.timeout(SHORT_SECONDS * 20):
+            assert b" 431 " in await client.closed()
 
 
-async def test_an_unfinished_request_is_ended(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "REQUEST_SECONDS", 0.2)
-    for sent in (b"", REQUEST[:9], b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx"):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(sent)
-        assert b" 200 " not in await ends(reader)
-        writer.close()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for _ in range(2):  # a connection that only rests stays open
-        writer.write(REQUEST)
-        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
-        await asyncio.sleep(0.4)
-    writer.write(REQUEST[:9])
-    assert await ends(reader) == b""
-    writer.close()
+async def test_a_connection_whose_last_body_ended_after_its_response_is_closed_as_an_idle_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(serving, "KEEP_ALIVE_SECONDS", SHORT_SECONDS)
+    beginning, end = ANSWERED_EARLY
+    async with health_port() as root, peer(root) as client:
+        await client.send(beginning)
+        assert (await client.answer())[0] == 404
+        await client.send(end)
+        assert await client.closed() == b""
 
 
-async def test_connections_beyond_the_limit_are_closed(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "MOST_CONNECTIONS", 1)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    other_reader, other = await asyncio.open_connection("127.0.0.1", port)
-    assert await ends(other_reader) == b""
-    writer.write(REQUEST)
-    assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
-    other.close()
-    writer.close()
+async def test_an_unfinished_request_is_ended_and_a_resting_connection_is_not() -> None:
+    async with health_port(head_seconds=SHORT_SECONDS, body_seconds=SHORT_SECONDS) as root:
+        for sent in (b"", REQUEST[:9], b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx"):
+            async with peer(root) as client:
+                await client.send(sent)
+                assert b" 200 " not in await client.closed()
+        async with peer(root) as client:
+            for _ in range(2):
+                await client.send(REQUEST)
+                assert (await client.answer())[0] == 200
+                await asyncio.sleep(2 * SHORT_SECONDS)
+            await client.send(REQUEST[:9])
+            assert b" 408 " in await client.closed()
+
+
+async def test_connections_beyond_the_limit_are_refused() -> None:
+    async with health_port(most=1) as root, peer(root) as client, peer(root) as other:
+        assert (await other.answer())[0] == 503
+        await client.send(REQUEST)
+        assert (await client.answer())[0] == 200

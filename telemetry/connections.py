@@ -1,4 +1,4 @@
-"""HTTP connections of the API: uvicorn's protocol with bounds on heads, unfinished requests and open connections.
+"""HTTP connections of every port: uvicorn's protocol with bounds on heads, unfinished requests and open connections.
 
 uvicorn has no setting for them. Its parser copies the unfinished part of a head for each packet, so a head has to be
 refused before the parser has seen much of it.
@@ -6,15 +6,14 @@ refused before the parser has seen much of it.
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from math import inf
 from typing import Any
 
 import httptools
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-
-from api.errors import UNAVAILABLE_RETRY_SECONDS
-from api.operations.metrics import ApiMetrics, CloseReason
 
 MOST_PART_BYTES = 16 * 1024
 """Maximum size of the address, and of a header. Browsers, proxies, cookies and tokens need at most 8 KiB."""
@@ -34,18 +33,53 @@ HEAD_SECONDS = 10.0
 BODY_SECONDS = 30.0
 """Maximum pause within a body, and of a client in reading its response. Mobile networks pause for seconds."""
 
+MOST_CONNECTIONS = 100
+"""Maximum number of open connections of a port for probes, Prometheus or one person, who need a few."""
+
+RETRY_SECONDS = 1
+"""`Retry-After` beyond the maximum number of connections. Most connections are short."""
+
 LOG_SECONDS = 60.0
 """Interval of the log line about the connection limit. A flood of connections must not become a flood of lines."""
 
 logger = logging.getLogger(__name__)
 
 
+class CloseReason(StrEnum):
+    """Reason for closing a connection before a request on it was answered."""
+
+    LIMIT = "limit"
+    HEAD_SIZE = "head_size"
+    HEAD_TIME = "head_time"
+    BODY_TIME = "body_time"
+    RESPONSE_TIME = "response_time"
+
+
+class ConnectionMetrics:
+    """Numbers of open and of closed connections, exported by the registry if there is one."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.open = Gauge(
+            "loyalty_webhooks_connections", "Open connections of clients to this process.", registry=registry
+        )
+        self.closed = Counter(
+            "loyalty_webhooks_connections_closed",
+            "Connections closed by this process, by reason: limit (more than CONNECTION_LIMIT), head_size (of a "
+            "request), head_time and body_time (the request did not arrive in time), response_time (it was not read).",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in CloseReason:
+            self.closed.labels(reason)
+
+
 @dataclass
 class ConnectionLimits:
-    """Limits of the connections of a process: how many are open at a time, and how long requests may take to arrive."""
+    """Limits of the connections of a port: how many are open at a time, and how long requests may take to arrive."""
 
-    most: int
-    metrics: ApiMetrics
+    most: int = MOST_CONNECTIONS
+    metrics: ConnectionMetrics = field(default_factory=ConnectionMetrics)
+    setting: str = "a fixed limit"
     head_seconds: float = HEAD_SECONDS
     body_seconds: float = BODY_SECONDS
     logged_at: float = -inf
@@ -68,17 +102,18 @@ class BoundedProtocol(HttpToolsProtocol):
         """Count the connection, and refuse it beyond the limit."""
         super().connection_made(transport)
         limits = self._limits
-        limits.metrics.connections.inc()
+        limits.metrics.open.inc()
         if len(self.connections) > limits.most:
             if self._since - limits.logged_at >= LOG_SECONDS:
                 limits.logged_at = self._since
-                logger.warning("all %d connections (CONNECTION_LIMIT) are in use, further ones get 503", limits.most)
+                used = "all %d connections (%s) are in use, further ones get 503"
+                logger.warning(used, limits.most, limits.setting)
             self._refuse(503, CloseReason.LIMIT, "Too many connections are open; try again.")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timer."""
         self._timer.cancel()
-        self._limits.metrics.connections.dec()
+        self._limits.metrics.open.dec()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -153,7 +188,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if not unsent_bytes or unsent_bytes != self._unsent_bytes:
             self._unsent_bytes, self._read_at = unsent_bytes, now
         elif now >= self._read_at + self._limits.body_seconds:
-            self._limits.metrics.connections_closed.labels(CloseReason.RESPONSE_TIME).inc()
+            self._limits.metrics.closed.labels(CloseReason.RESPONSE_TIME).inc()
             self.transport.abort()
             return
         if self._awaited is None or self.flow.read_paused or self.transport.is_closing():
@@ -171,7 +206,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, reason: CloseReason, message: str) -> None:
         """Close the connection, after a response with the error if that is the response the client awaits next."""
-        self._limits.metrics.connections_closed.labels(reason).inc()
+        self._limits.metrics.closed.labels(reason).inc()
         if self._awaited is CloseReason.BODY_TIME:
             answers = not self.cycle.response_started and not self.pipeline
         elif self.cycle is None:
@@ -180,7 +215,7 @@ class BoundedProtocol(HttpToolsProtocol):
             answers = self.cycle.response_complete
         if answers:
             body = json.dumps({"code": status, "message": message}).encode()
-            retry = f"Retry-After: {UNAVAILABLE_RETRY_SECONDS}\r\n" if reason is CloseReason.LIMIT else ""
+            retry = f"Retry-After: {RETRY_SECONDS}\r\n" if reason is CloseReason.LIMIT else ""
             head = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{retry}\r\n"
             self.transport.write(STATUS_LINE[status] + head.encode() + body)
         self.transport.close()
