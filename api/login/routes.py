@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.body import Input, JsonBody, Output
-from api.errors import InvalidToken
+from api.errors import BadCredentials, InvalidToken
 from api.login.credentials import CREDENTIAL_MOST, judged
 from api.resources import FromResources, Resources
 from storage.access.queries import find_administrator, note_login, store_refresh_token, use_refresh_token
@@ -62,7 +62,8 @@ async def log_in(body: LoginBody, request: Request, resources: FromResources) ->
     """Return a pair of tokens. Wrong credentials are a 401 that does not disclose which of the two was wrong."""
     administrator, rehashed = await judged(resources, body.username, body.password, request)
     async with resources.database.transaction() as connection:
-        await note_login(connection, administrator, rehashed)
+        if not await note_login(connection, administrator, rehashed):
+            raise BadCredentials
         return await _next_pair(connection, resources, administrator, uuid4())
 
 

@@ -98,13 +98,17 @@ async def revoke_tokens(connection: AsyncConnection, administrator_id: UUID) -> 
 
 async def note_login(
     connection: AsyncConnection, administrator: Administrator, rehashed_password: str | None = None
-) -> None:
-    """Record the log-in, and store the password's new hash if the hashing parameters have changed."""
-    this_one = update(Administrator).where(col(Administrator.id) == administrator.id)
-    await connection.execute(this_one.values(last_login_at=func.clock_timestamp()))
-    if rehashed_password is not None:
-        unchanged = this_one.where(col(Administrator.password_hash) == administrator.password_hash)
-        await connection.execute(unchanged.values(password_hash=rehashed_password))
+) -> bool:
+    """Record the log-in, and store the password's new hash if the hashing parameters have changed. Return False if the
+    password is another one since the administrator was read, or the administrator inactive."""
+    this_one = update(Administrator).where(
+        col(Administrator.id) == administrator.id,
+        col(Administrator.password_changed_at) == administrator.password_changed_at,
+        col(Administrator.active),
+    )
+    values = {} if rehashed_password is None else {"password_hash": rehashed_password}
+    noted = await connection.execute(this_one.values(last_login_at=func.clock_timestamp(), **values))
+    return noted.rowcount == 1
 
 
 async def find_usable_key(connection: AsyncConnection, key: str) -> Principal | None:

@@ -206,6 +206,15 @@ async def test_a_refresh_in_progress_does_not_survive_what_ends_its_log_in(
     assert (await client.post("/api/token/refresh", json={"refresh_token": tokens[2]})).status_code == 401
 
 
+async def test_a_log_in_in_progress_does_not_survive_a_new_password(installed: Installation) -> None:
+    client, username = await installed.caller(), await administrator(installed)
+    async with installed.database.transaction() as connection:
+        await replace_password(connection, "test", username, await Passwords().hash("another password"))
+        logging_in = asyncio.create_task(log_in(client, username))
+        await eventually(partial(blocks_another, connection), 10, "the log-in waits for the new password")
+    assert ((await logging_in).status_code, (await logging_in).json()) == REFUSED
+
+
 async def test_one_family_ending_leaves_the_others(installed: Installation) -> None:
     client = await installed.caller()
     username = await administrator(installed)
