@@ -16,7 +16,7 @@ from telemetry import serving
 from telemetry.connections import BoundedProtocol, ConnectionLimits
 from tests.api.test_connections import ALIVE, ANSWERED_EARLY, peer
 
-SHORT_SECONDS = 0.2
+SHORT_SECONDS = 0.5
 REQUEST = ALIVE + b"\r\n"
 
 
@@ -33,8 +33,7 @@ async def health_port(**limits: Any) -> AsyncIterator[str]:
 async def test_a_head_above_the_bound_is_refused() -> None:
     async with health_port() as root, peer(root) as client:
         await client.send(ALIVE + b"a: " + b"a" * 128 * 1024)
-        async with asyncio.timeout(SHORT_SECONDS * 20):
-            assert b" 431 " in await client.closed()
+        assert b" 431 " in await client.closed()
 
 
 async def test_a_connection_whose_last_body_ended_after_its_response_is_closed_as_an_idle_one(
