@@ -9,15 +9,18 @@ from dataclasses import replace
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from temporalio.api.common.v1 import Payload
+from temporalio.api.failure.v1 import Failure
 from temporalio.contrib.pydantic import PydanticJSONPlainPayloadConverter
 from temporalio.converter import (
     CompositePayloadConverter,
     DataConverter,
-    DefaultFailureConverterWithEncodedAttributes,
+    DefaultFailureConverter,
     DefaultPayloadConverter,
     JSONPlainPayloadConverter,
     PayloadCodec,
 )
+from temporalio.converter import PayloadConverter as AnyPayloadConverter
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 PLAIN = "none"
 """Value of the first key that stops encryption; the other keys still decrypt existing payloads."""
@@ -80,7 +83,24 @@ class PayloadConverter(CompositePayloadConverter):
         super().__init__(*(_JSON if isinstance(one, JSONPlainPayloadConverter) else one for one in default))
 
 
-PLAIN_CONVERTER = DataConverter(payload_converter_class=PayloadConverter)
+class FailureConverter(DefaultFailureConverter):
+    """Failure converter that leaves out the stack trace of an expected failure, which is longer than its reason."""
+
+    def to_failure(self, exception: BaseException, payload_converter: AnyPayloadConverter, failure: Failure) -> None:
+        """Write the failure of an exception."""
+        if isinstance(exception, ApplicationError) and exception.category is ApplicationErrorCategory.BENIGN:
+            exception = exception.with_traceback(None)
+        super().to_failure(exception, payload_converter, failure)
+
+
+class EncodedFailureConverter(FailureConverter):
+    """The same, with message and stack trace among what the codec encrypts."""
+
+    def __init__(self) -> None:
+        super().__init__(encode_common_attributes=True)
+
+
+PLAIN_CONVERTER = DataConverter(payload_converter_class=PayloadConverter, failure_converter_class=FailureConverter)
 """Data converter without encryption: payloads are readable in the Web UI."""
 
 
@@ -91,5 +111,5 @@ def data_converter(payload_keys: Sequence[str]) -> DataConverter:
     return replace(
         PLAIN_CONVERTER,
         payload_codec=EncryptingCodec(payload_keys),
-        failure_converter_class=DefaultFailureConverterWithEncodedAttributes,
+        failure_converter_class=EncodedFailureConverter,
     )

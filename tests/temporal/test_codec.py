@@ -7,8 +7,10 @@ import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr, ValidationError
 from temporalio.api.common.v1 import Payload
+from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.identity import event_workflow_id, manual_attempt_id
@@ -35,6 +37,23 @@ def test_what_is_known_of_a_type_is_shared_by_the_converters_of_all_workflows() 
     assert data_converter(()).payload_converter_class is PayloadConverter
     one, other = PayloadConverter(), PayloadConverter()
     assert one.converters[b"json/plain"] is other.converters[b"json/plain"]
+
+
+@pytest.mark.parametrize(
+    ("category", "traced"), [(ApplicationErrorCategory.BENIGN, False), (ApplicationErrorCategory.UNSPECIFIED, True)]
+)
+@pytest.mark.parametrize("keys", [(), (NEW,)], ids=["in clear", "encrypted"])
+async def test_only_an_unexpected_failure_has_its_stack_trace(
+    keys: tuple[str, ...], category: ApplicationErrorCategory, traced: bool
+) -> None:
+    converter, failure = data_converter(keys), Failure()
+    try:
+        raise ApplicationError("attempt failed", category=category)
+    except ApplicationError as error:
+        await converter.encode_failure(error, failure)
+    read = await converter.decode_failure(failure)
+    assert isinstance(read, ApplicationError)
+    assert (read.message, "raise ApplicationError" in read.failure.stack_trace) == ("attempt failed", traced)
 
 
 async def test_what_was_written_before_encryption_is_still_read() -> None:
