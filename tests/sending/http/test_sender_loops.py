@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import select
 import socket
 import struct
 import threading
@@ -250,13 +251,21 @@ def test_what_a_receiver_says_behind_its_answer_is_nobodys_answer(tls: bool, run
     run(work())
 
 
-def test_a_response_before_the_handshake_is_none(run: Any) -> None:
+def test_a_response_before_the_handshake_is_none(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = Connections._open_socket
+
+    async def connect_and_hear(*arguments: Any) -> socket.socket:
+        opened = await connect(*arguments)
+        await until(lambda: bool(select.select([opened], [], [], 0)[0]), "the response")
+        return opened
+
     def answer_first(listener: socket.socket) -> None:
         connection, _ = listener.accept()
         connection.sendall(response())
         with suppress(OSError), AUTHORITY.server_context("localhost").wrap_socket(connection, server_side=True) as tls:
             tls.recv(1000)
 
+    monkeypatch.setattr(Connections, "_open_socket", connect_and_hear)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         receiver = threading.Thread(target=answer_first, args=(listener,))
         receiver.start()
