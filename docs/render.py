@@ -35,6 +35,7 @@ from sending.drain.round import LARGEST_WINDOW, Round
 from sending.drain.sources import OrderedBacklog
 from sending.http.connection import PIECES_MAX
 from sending.rate_limit import HEADROOM, RateLimiter
+from sending.subscription_queues import CHEAP_PACKETS, CPU_SHARE
 from settings import Settings
 from storage.deliveries.retries import MOST_DUE_IN_A_SECOND, MOST_IN_ALL, MOST_OF_A_SUBSCRIPTION, overload
 from storage.deliveries.transitions import carried_out_by
@@ -166,8 +167,13 @@ def hostile_receivers_page() -> str:
         "",
         f"Of a response, at most 64 KiB of body, 32 KiB of head and {PIECES_MAX:,} packets are read, or a quarter as",
         "many headers and chunks; the rest of a longer body is not awaited. A 2xx that comes before the request was",
-        "sent whole is `invalid_response`: nobody can have accepted what was not sent. Generated from the table of",
-        "`tests/sending/http/test_sender_hostile.py`, which tries each of them on a socket, by `make docs`.",
+        "sent whole is `invalid_response`: nobody can have accepted what was not sent.",
+        "",
+        f"A response of more than {CHEAP_PACKETS} packets delays the webhook's next request, so that reading its",
+        f"responses takes about {CPU_SHARE * 100:g} % of a core in each worker, however small the packets are.",
+        "",
+        "Generated from the table of `tests/sending/http/test_sender_hostile.py`, which tries each of them on a",
+        "socket, by `make docs`.",
         "",
         "| the receiver … | status read | result | note |",
         "| --- | --- | --- | --- |",

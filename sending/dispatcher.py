@@ -27,7 +27,7 @@ from sending.http.client import OutgoingRequest, Sender, SendResult, not_sent
 from sending.rate_limit import LimiterLeaseLostError
 from sending.recorder import Recorded, Recorder, outcome_of
 from sending.requests import RequestBuilder
-from sending.subscription_queues import SubscriptionQueues
+from sending.subscription_queues import CHEAP_PACKETS, SubscriptionQueues
 from sending.suspension import DISABLED, OVERLOADED, Suspension, suspension_for
 from storage.deliveries.attempts import Intent
 from storage.deliveries.open import OpenDelivery
@@ -146,7 +146,7 @@ class Dispatcher:
             return step
 
     async def _attempt(self, delivery: OpenDelivery, trigger: str, queue: SubscriptionQueue) -> Step:
-        queued_at = time.monotonic()
+        queued_at, packets = time.monotonic(), 0
         try:
             windowless = delivery.hold_again_as is not None or trigger != "automatic"
             await self.queues.limiter.acquire(queue, delivery.message_id, windowless=windowless)
@@ -158,14 +158,14 @@ class Dispatcher:
                 if delivery.hold_again_as is not None and trigger == "automatic":
                     await self._wait_for_rate(delivery, queue, delivery.hold_again_as)
                 exchanged = await self._exchange(delivery, queue)
-                judged = exchanged[-1]
-                if judged.outcome is VerdictOutcome.DELIVERED:
+                packets, judged = exchanged[1].packets, exchanged[-1]
+                if judged.outcome is VerdictOutcome.DELIVERED and packets <= CHEAP_PACKETS:
                     queue.window += 1
                 elif judged.counts_against_receiver:
                     # The next attempt may have the slot when the breaker knows of this one.
                     return await self._record(delivery, *exchanged)
             finally:
-                self.queues.limiter.release(queue)
+                self.queues.release(delivery.subscription.id, queue, packets)
         except (WithdrawnError, SuspendedError) as error:
             if not delivery.intended:
                 raise

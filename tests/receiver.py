@@ -192,6 +192,17 @@ def trickle(interval_seconds: float = 0.02) -> Reply:
     return reply
 
 
+def packet_a_byte(body: bytes = b"x" * 100) -> Reply:
+    """An ordinary answer, its bytes in packets of their own."""
+
+    async def reply(exchange: Exchange) -> None:
+        for byte in response(200, body):
+            await exchange.write(bytes((byte,)))
+            await asyncio.sleep(0.0005)
+
+    return reply
+
+
 def endless_body(code: int = 200) -> Reply:
     """A body without end, as fast as it is taken."""
     return _endless(f"HTTP/1.1 {code} X\r\nContent-Type: text/plain\r\n\r\n".encode(), b"x" * 65536)

@@ -130,7 +130,7 @@ class SendResult:
     beside a `status_code` (200 and then a reset). A status other than 2xx is no failure here: `domain.delivery.verdict`
     judges it. `detail` describes the failure, `note` the oddities beside the verdict. `duration_ms` ends with the last
     byte or the failure. `means` names what carried a request that was answered, if it is more than a direct connection
-    with the stored headers."""
+    with the stored headers. `packets` is their number in the response."""
 
     status_code: int | None
     failure: FailureKind | None
@@ -143,6 +143,7 @@ class SendResult:
     control: DeliveryControl | None = None
     signed_at: int | None = None
     means: str = ""
+    packets: int = 0
 
     @property
     def answer(self) -> Answer:
@@ -269,8 +270,9 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         excerpt = text_excerpt(bytes(response.body), self._settings.excerpt_bytes, request.redact)
         note = f"Odd: {', '.join(response.notes)}" if response.notes else ""
         means = "" if status is None else _means(request, response)
+        packets = response.packets
         return SendResult(
-            status, failure, retry_after, location, excerpt, detail, duration_ms, note, control, means=means
+            status, failure, retry_after, location, excerpt, detail, duration_ms, note, control, None, means, packets
         )
 
     async def _attempt(self, request: OutgoingRequest, response: Response) -> None:

@@ -69,6 +69,8 @@ class Response:
     """Set when the egress proxy is reached; None without one."""
     through_proxy: bool = False
     """True if the request's connection is a tunnel of the egress proxy, also a kept one."""
+    packets: int = 0
+    """Number of packets read, also of a response before another token."""
     notes: dict[str, None] = field(default_factory=dict)
     """Oddities that do not change the verdict, in their order."""
 
@@ -221,6 +223,7 @@ class Connection(asyncio.Protocol):
                 self._response.notes[_EXCESS] = None
             return
         self._pieces_left, self.unanswered = self._pieces_left - 1, False
+        self._response.packets += 1
         for start in range(0, len(data), _PIECE_BYTES):
             self._read(data[start : start + _PIECE_BYTES])
             if self._malformed is not None:

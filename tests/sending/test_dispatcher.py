@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from hashlib import sha256
@@ -16,12 +17,12 @@ from temporalio.exceptions import ApplicationError
 import worker
 from activities import deliver
 from domain.delivery.lifecycle import INTERNAL_ERROR_DELAY_SECONDS, Reason
-from sending import dispatcher
+from sending import dispatcher, subscription_queues
 from sending.concurrency import FIRST_REQUESTS
 from storage.sealing import Sealer
 from tests.deadlines import eventually
 from tests.forward_proxy import scripted_proxy
-from tests.receiver import Exchange, Receiver, Reply, after, close_before_answer, hang, status, when
+from tests.receiver import Exchange, Receiver, Reply, after, close_before_answer, hang, packet_a_byte, status, when
 from tests.workbench import Workbench, workbench
 
 SCHEDULE = (60, 60)
@@ -213,6 +214,21 @@ async def test_a_burst_to_a_receiver_that_dies_in_it_sends_at_most_sixty_more(
         await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 500))
         assert (await bench.statuses())["delivered"] == 200
     assert len(receiver.requests) <= 200 + 60
+
+
+async def test_costly_responses_delay_the_next_requests_of_their_subscription_alone(
+    cleared_url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription_queues, "CPU_SHARE", 1e-9)  # so that a slot is kept for the test's time
+    receiver.script(*[packet_a_byte()] * 30, path="/costly")
+    async with workbench(cleared_url) as bench:
+        for path in ("/costly", "/ordinary"):
+            await bench.subscribe("CustomerUpdated", receiver.url(path))
+        for ordinary in (30, 60):
+            await bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 30))
+            await bench.until_statuses({"delivered": FIRST_REQUESTS + ordinary, "held": ordinary - FIRST_REQUESTS})
+    requests = Counter(request.target for request in receiver.requests)
+    assert requests == {"/costly": FIRST_REQUESTS, "/ordinary": 60}, "also once no attempt was under way"
 
 
 async def test_a_manual_attempt_does_not_wait_for_first_attempts_that_hang(
