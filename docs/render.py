@@ -33,6 +33,7 @@ from relay.batching import BUSY_SHARE, GATHER_SECONDS, SINGLES_BURST, SINGLES_PE
 from sending.concurrency import FIRST_REQUESTS, SHARE, Admission, ConcurrencyLimiter
 from sending.drain.round import LARGEST_WINDOW, Round
 from sending.drain.sources import OrderedBacklog
+from sending.http.address_guard import LOOKUPS_MAX, SLOT_SECONDS, STALE_SECONDS
 from sending.http.connection import PIECES_MAX
 from sending.rate_limit import HEADROOM, RateLimiter
 from sending.subscription_queues import CHEAP_PACKETS, CPU_SHARE
@@ -164,6 +165,10 @@ def hostile_receivers_page() -> str:
         "",
         "What an [egress proxy](operating.md#an-egress-proxy) on the way does is told apart, but for its silence: it",
         "counts against the receiver, because a proxy that waits for one looks the same.",
+        "",
+        f"A worker looks up at most {LOOKUPS_MAX} names at once. A name that finds no place in {SLOT_SECONDS:g} s,",
+        "while the name servers of others are silent, is `internal` and counts against nobody. The last addresses",
+        f"of a name serve for {STALE_SECONDS / 3600:g} hours while its name servers are silent or failing.",
         "",
         f"Of a response, at most 64 KiB of body, 32 KiB of head and {PIECES_MAX:,} packets are read, or a quarter as",
         "many headers and chunks; the rest of a longer body is not awaited. A 2xx that comes before the request was",

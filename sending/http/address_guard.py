@@ -5,6 +5,7 @@ and literal addresses pass no resolver. So each socket is checked by the address
 """
 
 import asyncio
+import errno
 import socket
 import threading
 from collections import deque
@@ -24,8 +25,17 @@ LOOKUP_SECONDS = 10.0
 """Maximum time to wait for the addresses of a name, a slot included. The system's resolver asks again after 5 s, so one
 lost packet is no failure."""
 
+SLOT_SECONDS = 5.0
+"""Maximum time to wait for a slot. Then nobody was asked, so the failure is ours (`ENOBUFS`)."""
+
 KNOWN_SECONDS = 10.0
 """Time to live of a resolved name."""
+
+STALE_ANSWER_SECONDS = 2.0
+"""Maximum time to wait for a name server before the addresses of the last answer are used (RFC 8767)."""
+
+STALE_SECONDS = 24 * 60 * 60.0
+"""Maximum age beyond the time to live of such addresses. Later they may be somebody else's."""
 
 KNOWN_MAX = 4096
 """Maximum number of cached names."""
@@ -73,23 +83,30 @@ class GuardedResolver:
 
     async def resolve(self, hostname: str, port: int) -> list[AddrInfoType]:
         """Return the permitted addresses of a name, rotated at each call. Raises OSError (gaierror) for an unknown
-        name and one that is not answered in time, NameRefusedError when all are refused."""
+        name and one that is not answered in time, NameRefusedError when all are refused. While the name servers are
+        silent or failing, the addresses of the last answer serve."""
         name = (hostname, port)
-        until, addresses = self._known.get(name, (0.0, deque[AddrInfoType]()))
-        if until <= self._loop.time():
-            _, addresses = await self._ask(name)
+        until, addresses = self._known.get(name, (float("-inf"), deque[AddrInfoType]()))
+        age = self._loop.time() - until
+        if age >= 0:
+            stale = age < STALE_SECONDS
+            try:
+                _, addresses = await self._ask(name, STALE_ANSWER_SECONDS if stale else LOOKUP_SECONDS)
+            except OSError as error:
+                if not stale or error.errno not in (socket.EAI_AGAIN, errno.ENOBUFS):
+                    raise
         addresses.rotate(-1)
         return list(addresses)
 
-    async def _ask(self, name: tuple[str, int]) -> _Known:
+    async def _ask(self, name: tuple[str, int], seconds: float) -> _Known:
         task = self._lookups.get(name)
         if task is None:
             task = self._lookups[name] = asyncio.create_task(self._permitted(*name))
             task.add_done_callback(partial(self._found, name))
         try:
-            await asyncio.wait([task], timeout=LOOKUP_SECONDS)  # a cancelled caller leaves the others their answer
+            await asyncio.wait([task], timeout=seconds)  # a cancelled caller leaves the others their answer
             if not task.done():
-                raise socket.gaierror(socket.EAI_AGAIN, f"no address of {name[0]} within {LOOKUP_SECONDS:g} s")
+                raise socket.gaierror(socket.EAI_AGAIN, f"no address of {name[0]} within {seconds:g} s")
             return task.result()
         finally:
             del task  # It holds the error, whose traceback holds this frame: a reference cycle is not freed at once.
@@ -125,7 +142,12 @@ class GuardedResolver:
         # The thread is a daemon and not an executor's: the process waits for executor threads at its end, and a
         # silent name server would delay the shutdown of a worker.
         answer: asyncio.Future[Sequence[AddrInfoType]] = self._loop.create_future()
-        await self._slots.acquire()
+        try:
+            async with asyncio.timeout(SLOT_SECONDS):
+                await self._slots.acquire()
+        except TimeoutError:
+            text = f"{LOOKUPS_MAX} names are being looked up, none answered within {SLOT_SECONDS:g} s"
+            raise OSError(errno.ENOBUFS, text) from None
         try:
             threading.Thread(
                 target=self._ask_system, args=(host, port, answer), name=f"resolver {host}", daemon=True

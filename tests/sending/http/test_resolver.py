@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from domain.delivery.failure_kinds import FailureKind
 from sending.http import address_guard
 from sending.http.address_guard import ADDRESSES_MAX, GuardedResolver
+from sending.http.client import failure_of
 from tests.sending.http.sending import LOCAL
 
 Found = tuple[int, int, int, str, tuple[str, int]]
@@ -99,6 +101,42 @@ async def test_a_failure_is_not_remembered(names: Names) -> None:
     for _ in range(3):
         assert len(await resolver.resolve("a.example.com", 80)) == 1
     assert len(names.asked) == 3
+
+
+async def test_a_known_name_outlives_the_silence_and_the_failures_of_its_name_server(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(address_guard, "KNOWN_SECONDS", 0.0)
+    monkeypatch.setattr(address_guard, "STALE_ANSWER_SECONDS", 0.02)
+    resolver = GuardedResolver(LOCAL)
+    await resolver.resolve("a.example.com", 80)
+    names.answering.clear()
+    for _ in range(2):
+        assert [address for *_, address in await resolver.resolve("a.example.com", 80)] == [("127.0.0.1", 80)]
+    assert len(names.asked) == 2, "while the server is silent it is asked once"
+    names.addresses = []  # EAI_AGAIN
+    names.answering.set()
+    assert [address for *_, address in await resolver.resolve("a.example.com", 80)] == [("127.0.0.1", 80)]
+    monkeypatch.setattr(address_guard, "STALE_SECONDS", 0.0)
+    with pytest.raises(socket.gaierror):
+        await resolver.resolve("a.example.com", 80)
+
+
+async def test_a_name_that_could_not_be_looked_up_for_the_dead_names_of_others_is_no_failure_of_its_receiver(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(address_guard, "LOOKUPS_MAX", 2)
+    monkeypatch.setattr(address_guard, "SLOT_SECONDS", 0.02)
+    names.answering.clear()
+    resolver = GuardedResolver(LOCAL)
+    dead = [asyncio.create_task(resolver.resolve(f"dead{number}.example.com", 80)) for number in range(2)]
+    await asked(names, 2)
+    with pytest.raises(OSError, match="2 names are being looked up") as raised:
+        await resolver.resolve("healthy.example.com", 80)
+    assert failure_of(raised.value) is FailureKind.internal
+    names.answering.set()
+    assert await resolver.resolve("healthy.example.com", 80)
+    await asyncio.gather(*dead)
 
 
 async def test_of_a_name_with_very_many_addresses_some_are_tried(names: Names) -> None:
