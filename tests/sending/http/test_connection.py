@@ -45,6 +45,9 @@ class Wire(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.closed
 
+    def pause_reading(self) -> None:
+        """Nothing more comes by itself."""
+
     def abort(self) -> None:
         self.lose(None)
 

@@ -16,6 +16,7 @@ import trustme
 
 from domain.delivery.failure_kinds import FailureKind
 from domain.wire.client_certificate import ClientCertificate
+from sending.http import connection
 from sending.http.tls import CertificateFileError, ResumingContext, client_context, read_authorities
 from tests.receiver import Authority, Exchange, Receiver, client_of, raw, response, status
 from tests.sending.http.sending import local_sender, request_to, send
@@ -123,6 +124,20 @@ async def test_plain_http_behind_an_https_url_is_a_tls_failure(authority: Author
     result = await send(f"https://127.0.0.1:{port}/", ca_bundle=authority.ca_bundle)
     server.close()
     assert (result.failure, result.detail) == (FailureKind.tls, "wrong version number")
+
+
+async def test_tiny_records_count_as_tiny_packets(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "PIECES_MAX", 64)
+
+    async def reply(exchange: Exchange) -> None:
+        for byte in response(200, b"x" * 4000):
+            exchange.writer.write(bytes((byte,)))
+
+    async with Receiver(tls=authority.server_context("localhost")) as receiver:
+        receiver.script(reply)
+        result = await send(receiver.url(host="localhost"), ca_bundle=authority.ca_bundle)
+    assert (result.status_code, result.note) == (200, "Odd: a response in more than 64 pieces, the rest not read")
+    assert result.packets >= 60
 
 
 async def test_a_handshake_that_never_ends_is_a_timeout() -> None:
