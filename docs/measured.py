@@ -55,8 +55,8 @@ def attacks_page() -> str:
         "large heads, unfinished and expensive requests, every route without its right, the table of refused URLs, the",
         "[hostile receivers](hostile-receivers.md). The seed decides on data and order. Beside each attack on the API",
         "another client asks for `/healthz` on a connection of its own. Beside each receiver, five of them over TLS",
-        "too, which is owed 1,000 deliveries (a case is a request), 20 events a second go to a healthy one of another",
-        "store, as they do alone before the first. Generated from `bench/results/attack.json` by `make docs`.",
+        "too, which is owed 1,000 deliveries in 4 s (a case is a request), 20 events a second go to a healthy one of",
+        "another store, as they do alone before the first. Generated from `bench/results/attack.json` by `make docs`.",
         "",
         f"{origin(result, older=older)}: {machine['cores']} cores, {machine['memory_gb']} GB, "
         f"{result['minutes']:.0f} minutes; load after {result['load_after']:.1f}, of which other work on the machine "

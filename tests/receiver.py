@@ -235,6 +235,7 @@ def _endless(start: bytes, piece: bytes) -> Reply:
         await exchange.write(start)
         while not exchange.writer.transport.is_closing():
             await exchange.write(piece)
+            await asyncio.sleep(0)  # over TLS only the event loop learns that the connection is lost
 
     return reply
 

@@ -41,6 +41,9 @@ WHERE subscription_id = $1
 DELIVERIES = 1000
 """To each hostile receiver, times the scale."""
 
+EMITTED_AT_ONCE = 50
+"""Events to a hostile receiver in a batch. All at once would measure the burst, whoever receives it."""
+
 WARM_SECONDS, IDLE_SECONDS, BESIDE_SECONDS = 4.0, 20.0, 4.0
 """Of the neighbour before anything is measured, alone, and beside each receiver."""
 
@@ -103,7 +106,7 @@ async def addresses_at_send(target: Target, database: str) -> Tried:
 
 
 async def hostile_receivers(bench: Bench, target: Target, certificate: Certificate) -> tuple[Tried, dict[str, Any]]:
-    """A burst to each hostile receiver, beside a neighbour whose events come one by one. Each attempt is a case."""
+    """Deliveries to each hostile receiver, beside a neighbour whose events come one by one. Each attempt is a case."""
     tried, events = Tried(), target.times(DELIVERIES)
     lines = [json.dumps(event_line(EVENT)).encode() for _ in range(events)]
     kinds = [(name, False) for name in HOSTILE] + [(name, True) for name in OVER_TLS]
@@ -117,13 +120,14 @@ async def hostile_receivers(bench: Bench, target: Target, certificate: Certifica
             root = secure if tls else plain
             subscription = await replace(bench, receiver_url=root).subscribe(EVENT, f"/{[*HOSTILE].index(name)}")
 
-            async def burst() -> None:
-                ends = time.monotonic() + BESIDE_SECONDS
-                for start in range(0, events, 500):
-                    await bench.emit_batch(b"\n".join(lines[start : start + 500]))
-                await asyncio.sleep(max(0.0, ends - time.monotonic()))
+            async def load() -> None:
+                began = time.monotonic()
+                for start in range(0, events, EMITTED_AT_ONCE):
+                    await bench.emit_batch(b"\n".join(lines[start : start + EMITTED_AT_ONCE]))
+                    due = began + BESIDE_SECONDS * min(1.0, (start + EMITTED_AT_ONCE) / events)
+                    await asyncio.sleep(max(0.0, due - time.monotonic()))
 
-            among = await live.during(bench, burst())
+            among = await live.during(bench, load())
             ratio = round(among["p99_ms"] / alone["p99_ms"], 2)
             attempts = await settled(connection, subscription)
             beside[name + " (TLS)" * tls] = {"alone": alone, "among": among, "p99_ratio": ratio, "attempts": attempts}
