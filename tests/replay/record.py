@@ -33,6 +33,7 @@ from storage.deliveries.bulk_actions import BulkActionKind
 from storage.sealing import Sealer
 from storage.subscriptions.draft_tests import open_draft_test
 from storage.subscriptions.tables import DraftTest
+from temporal.client import found_or_none
 from temporal.messages import DraftTestRef, ExpiryRun, NoticeTask, RetentionRun
 from temporal.starts import ActionStarts
 from temporal.visibility import LATE
@@ -172,7 +173,8 @@ async def drain_probes_at_once(stage: Stage) -> WorkflowHandle[object, object]:
     drain = stage.running.client.get_workflow_handle(drain_workflow_id(subscription_id))
 
     async def waits() -> bool:
-        return "TIMER_STARTED" in (await drain.fetch_history()).to_json()
+        history = await found_or_none(drain.fetch_history())
+        return history is not None and "TIMER_STARTED" in history.to_json()
 
     await eventually(waits, DEADLINE_SECONDS, "a drain that waits for its probe")
     await stage.acting.wake_drain(subscription_id, STORE, "CustomerUpdated", url, probe_now=True)
