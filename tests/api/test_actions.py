@@ -442,7 +442,7 @@ async def test_an_attempt_that_temporal_does_not_start_is_refused_and_audited_an
             assert not asked.done()
             open_ones = await api.execute(
                 "SELECT query FROM pg_stat_activity WHERE datname = current_database() "
-                "AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"
+                "AND state LIKE 'idle in transaction%'"
             )
             assert open_ones == []
             assert (await asked).status_code == 503
