@@ -90,10 +90,7 @@ class Workbench(Ground):
         environment: ActivityEnvironment | None = None,
     ) -> DeliveryEnd:
         """The activity of that name, as Temporal runs it; `due`: at the instant of the retry, whenever that is."""
-        if retry_id is None:
-            async with self.database.transaction() as connection:
-                owned = await own_retries(connection, [message_id])
-            retry_id = owned[0].retry_id if owned else f"{message_id}/0"
+        retry_id = retry_id or await self._retry_id(message_id)
         if due:
             await self.execute(
                 "UPDATE delivery SET next_attempt_at = clock_timestamp(), "
@@ -105,6 +102,15 @@ class Workbench(Ground):
         environment.info = replace(environment.info, activity_id=retry_id, started_time=datetime.now(UTC) + clock_ahead)
         result: DeliveryEnd = await environment.run(self.retry.deliver_webhook, DeliveryRef(str(message_id)))
         return result
+
+    async def _retry_id(self, message_id: UUID) -> str:
+        """The id of the delivery's activity. A row whose outcome is being written has none for that moment."""
+        while True:
+            async with self.database.transaction() as connection:
+                if owned := await own_retries(connection, [message_id]):
+                    return owned[0].retry_id
+            if message_id not in await self.waiting():
+                return f"{message_id}/0"
 
     async def attempt_once(self, message_id: UUID, action: str, *, recorded: int | None = None) -> DeliveryEnd:
         """The activity of that name: one attempt that a person asked for, when so many were recorded (now)."""

@@ -1,6 +1,7 @@
 """Requests that are as expensive as their size allows: the API answers other clients meanwhile, over real sockets."""
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import AsyncIterator
@@ -56,6 +57,8 @@ class Attacked:
 
 @pytest.fixture(scope="module")
 async def attacked(database_template: str) -> AsyncIterator[Attacked]:
+    gc.collect()
+    gc.freeze()  # as the API does: what other tests have left is no garbage that a request has to look at
     async with cloned_database(database_template) as url, running_api(url) as api, serving(api.app) as root:
         headers = {"X-AUTH-TOKEN": api.client.headers["X-AUTH-TOKEN"]}
         async with (
