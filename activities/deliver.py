@@ -26,7 +26,7 @@ from storage.ids import read_id
 from temporal.drains import Drains
 from temporal.guards import internal_errors
 from temporal.messages import EventBatch, EventRef, FirstAttempt, FirstAttempts
-from temporal.periodic import OUTAGES
+from temporal.outages import OUTAGES, in_words
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class DeliveryActivities:
                 logger.warning(
                     "the first attempts of matched deliveries never began, freeing them for other workers failed (%s), "
                     "retrying in %g s",
-                    *(type(error).__name__, FAULT_PAUSE_SECONDS),
+                    *(in_words(error), FAULT_PAUSE_SECONDS),
                 )
                 self._unbegun.update(dict.fromkeys(events))
                 await asyncio.sleep(FAULT_PAUSE_SECONDS)

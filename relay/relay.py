@@ -31,7 +31,8 @@ from telemetry.tracing import NO_TRACES, Traces
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.client import START_TIMEOUT, encrypts
 from temporal.messages import EventBatch, EventRef
-from temporal.periodic import OUTAGES, run_periodically
+from temporal.outages import OUTAGES, in_words
+from temporal.periodic import run_periodically
 from temporal.versions import VersionRouting
 from temporal.visibility import event_summary, memo, search_attributes
 
@@ -117,7 +118,7 @@ class Relay:
                 await self._claim_once()
             except OUTAGES as error:
                 logger.warning(
-                    "claim of waiting events failed (%s), retrying in %g s", type(error).__name__, FAULT_PAUSE_SECONDS
+                    "claim of waiting events failed (%s), retrying in %g s", in_words(error), FAULT_PAUSE_SECONDS
                 )
                 await asyncio.sleep(FAULT_PAUSE_SECONDS)
 

@@ -29,6 +29,7 @@ from storage.subscriptions.notices import Occurrence, note
 from storage.subscriptions.queries import disable_by_system
 from storage.subscriptions.state import record_health, slow_down
 from telemetry.worker_metrics import WorkerMetrics
+from temporal.outages import in_words
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +191,7 @@ class Recorder:
         self._metrics.flush_faults.inc()
         logger.warning(
             "writing attempts failed (%s), retrying in %g s, %d outcomes stay in memory",
-            type(error).__name__,
+            in_words(error),
             FAULT_PAUSE_SECONDS,
             len(outcomes),
         )

@@ -28,10 +28,17 @@ def is_unavailable(error: BaseException) -> bool:
             error.connection_invalidated
             or isinstance(error, (InterfaceError, OperationalError))
             or _refuses_work(getattr(error.orig, "sqlstate", None))
+            or isinstance(driver_error(error), asyncpg.InternalClientError)
         )
     if isinstance(error, asyncpg.PostgresError):
         return _refuses_work(error.sqlstate)
-    return isinstance(error, (OSError, TimeoutError, PoolTimeoutError, asyncpg.InterfaceError))
+    broken = (OSError, TimeoutError, PoolTimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+    return isinstance(error, broken)
+
+
+def driver_error(error: DBAPIError) -> BaseException | None:
+    """Return the error of the driver that SQLAlchemy has wrapped twice."""
+    return None if error.orig is None else error.orig.__cause__ or error.orig
 
 
 def is_away(error: BaseException) -> bool:

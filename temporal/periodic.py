@@ -7,17 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import NoReturn
 from uuid import UUID
 
-from sqlalchemy.exc import SQLAlchemyError
-from temporalio.service import RPCError
-
 from storage.database import Database
 from storage.operations.workers import live_workers
-from storage.unavailable import BROKEN_CONNECTION
+from temporal.outages import OUTAGES, in_words
 
 logger = logging.getLogger(__name__)
-
-OUTAGES = (SQLAlchemyError, RPCError, *BROKEN_CONNECTION)
-"""Errors while PostgreSQL or Temporal are away. Any other error is a bug and ends the loop."""
 
 LOOK_SECONDS = 1.0
 """Time by which a turn may begin late, and after which another worker takes over the turn of one whose lease lapsed."""
@@ -44,7 +38,7 @@ async def run_periodically(
             await run()
         except outages as error:
             pause = retry
-            logger.warning("%s failed (%s), retrying in %g s", task, type(error).__name__, retry)
+            logger.warning("%s failed (%s), retrying in %g s", task, in_words(error), retry)
         await asyncio.sleep(pause)
 
 

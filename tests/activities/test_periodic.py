@@ -1,6 +1,7 @@
 """Background loops survive outages, say so in the log, and stop on a bug."""
 
 import asyncio
+import errno
 import logging
 from collections.abc import Iterator
 
@@ -28,12 +29,13 @@ class Task:
 
 
 async def test_an_outage_is_logged_in_plain_words_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    task = Task(OperationalError("SELECT 1", {}, OSError()), None, TimeoutError())
+    refused = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+    task = Task(OperationalError("SELECT 1", {}, refused), None, TimeoutError())
     with caplog.at_level(logging.WARNING), pytest.raises(asyncio.CancelledError):
         await run_periodically("partition maintenance", task, every_seconds=0, retry_seconds=0.001)
     assert task.runs == 3
     assert [record.getMessage() for record in caplog.records] == [
-        "partition maintenance failed (OperationalError), retrying in 0.001 s",
+        "partition maintenance failed (PostgreSQL: Connection refused), retrying in 0.001 s",
         "partition maintenance failed (TimeoutError), retrying in 0.001 s",
     ]
 

@@ -110,7 +110,7 @@ async def test_without_the_database_nothing_is_sent_and_the_fault_is_ours(
         proxy.cut(refuse=True)
         with pytest.raises(ApplicationError) as raised:
             await bench.deliver_webhook(message_id, retry_id=f"{message_id}/1", due=False)
-        assert raised.value.type == "InternalError"
+        assert raised.value.type == "Unavailable"
         assert raised.value.next_retry_delay is None, "the plain back-off, not the receiver's schedule"
         proxy.mend()
         assert len(receiver.requests) == 1
