@@ -63,6 +63,14 @@ class NotConnectedError(OSError):
     """No address of the receiver accepted a connection. The message says what each of them did."""
 
 
+def _drop(stream: socket.socket | asyncio.Transport) -> None:
+    """Close a stream that no connection owns."""
+    if isinstance(stream, socket.socket):
+        stream.close()
+    else:
+        stream.abort()
+
+
 def _not_connected(addresses: Sequence[AddrInfoType], errors: Sequence[BaseException | None]) -> OSError:
     """Return one error for the addresses that were tried: the proxy's, or one with the `errno` that they have in
     common."""
@@ -244,8 +252,7 @@ class Connections:
                 )
                 connection.connection_made(cast("asyncio.Transport", secured))
         except BaseException as error:
-            if not isinstance(stream, socket.socket):
-                stream.abort()  # A cancelled handshake that has not begun leaves it open.
+            _drop(stream)  # A cancelled handshake that has not begun leaves it open.
             clear_frames(error.__traceback__)
             if isinstance(error, ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
                 raise HandshakeCutError("the connection was closed during the TLS handshake") from error
@@ -261,10 +268,21 @@ class Connections:
         self, addresses: Sequence[AddrInfoType], opening: Callable[[AddrInfoType], Awaitable[Opened]]
     ) -> Opened:
         """Return the stream that `opening` returns first. Each address has a start over the next (RFC 8305)."""
-        opened: Opened | None
-        opened, _, errors = await staggered_race([partial(opening, one) for one in addresses], NEXT_ADDRESS_SECONDS)
-        if opened is None:
-            raise _not_connected(addresses, errors)
+        streams: list[Opened] = []
+        opened: Opened | None = None
+
+        async def begin(address: AddrInfoType) -> None:
+            streams.append(await opening(address))
+
+        try:
+            _, winner, errors = await staggered_race([partial(begin, one) for one in addresses], NEXT_ADDRESS_SECONDS)
+            if winner is None:
+                raise _not_connected(addresses, errors)
+            opened = streams[0]
+        finally:
+            for stream in streams:  # A cancelled race, or two that ended at once, would leave them open.
+                if stream is not opened:
+                    _drop(stream)
         return opened
 
     async def _open_socket(self, address: AddrInfoType) -> socket.socket:

@@ -172,7 +172,8 @@ def test_requests_cancelled_at_any_moment_leave_no_socket(tls: bool, run: Any) -
                 await asyncio.gather(task, return_exceptions=True)
             await until(lambda: descriptors() <= open_before, "no socket is open")
 
-    run(work())
+    with without_collector():
+        run(work())
 
 
 def test_a_receiver_that_refuses_before_it_reads_is_understood(run: Any) -> None:
