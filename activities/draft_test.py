@@ -1,6 +1,7 @@
 """Activity of webhook tests: one marked sample to a receiver, built and sent like the request of a delivery."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -13,7 +14,7 @@ from domain.events.catalogue import CATALOGUE
 from domain.wire.authentication import AUTHORIZATION
 from domain.wire.bodies import TEST, EventFacts
 from domain.wire.jsontext import dump
-from sending.dispatcher import AttemptTakenError, Dispatcher
+from sending.dispatcher import LEASE_POLL_SECONDS, AttemptTakenError, Dispatcher
 from sending.http.client import OutgoingRequest, Sender, SendResult
 from storage.access.audit import MASK
 from storage.database import Database
@@ -43,13 +44,15 @@ class DraftTestActivities:
 
     async def _send_delivery(self, message_id: UUID) -> str:
         """Make the one attempt of a saved webhook's test, which is a delivery in the log."""
-        delivery = await self.database.run(load, message_id)
-        if delivery is None or delivery.status != DeliveryStatus.PENDING or self.dispatcher.taken(delivery):
-            return NOT_SENT
-        try:
-            step = await asyncio.shield(self.dispatcher.begin(delivery, "test"))
-        except AttemptTakenError:
-            return NOT_SENT
+        while True:
+            delivery = await self.database.run(load, message_id)
+            if delivery is None or delivery.status != DeliveryStatus.PENDING or self.dispatcher.sending(delivery):
+                return NOT_SENT
+            if not self.dispatcher.taken(delivery):
+                with suppress(AttemptTakenError):
+                    step = await asyncio.shield(self.dispatcher.begin(delivery, "test"))
+                    break
+            await asyncio.sleep(LEASE_POLL_SECONDS)  # its worker has died, or is not known to have died
         return step.failure or str(step.status_code)
 
     async def _send_draft(self, test_id: UUID) -> str:

@@ -13,7 +13,7 @@ from temporalio.service import RPCError
 from domain.delivery.identity import drain_workflow_id
 from domain.delivery.lifecycle import OPEN, UNCHANGED, DeliveryStatus, Step, SubscriptionStatus, ending_before
 from sending.concurrency import WithdrawnError
-from sending.dispatcher import AttemptTakenError, Dispatcher
+from sending.dispatcher import LEASE_POLL_SECONDS, AttemptTakenError, Dispatcher
 from storage.database import Database
 from storage.deliveries.open import OpenDelivery, load
 from storage.deliveries.retries import pending_of_events
@@ -23,9 +23,6 @@ from temporal.drains import Drains
 from temporal.guards import guarded
 from temporal.messages import DeliveryEnd, DeliveryRef, EventBatch, ManualAttempt, ScheduledRetries
 from temporal.retries import ATTEMPT_ONCE, DELIVER_WEBHOOK, Retries
-
-LEASE_POLL_SECONDS = 0.25
-"""Interval at which the live lease of another worker is read again."""
 
 OUTCOME_POLL_SECONDS = 0.05
 """Interval at which deliveries whose outcome is just being written are read again."""
@@ -132,30 +129,37 @@ class RetryActivities:
         """Make one manual attempt, in spite of breaker, limits and retry schedule. A failure changes neither status nor
         schedule. An attempt that is under way counts as the manual one."""
         async with guarded():
-            delivery = await self._load(UUID(attempt.message_id))
-            if delivery is None:
-                return DeliveryEnd("unknown", reason="no such delivery")
-            superseded = DeliveryEnd(delivery.status, delivery.number - 1, "another attempt has come first")
-            if (
-                (delivery.status in OPEN) != (attempt.action == "send-now")
-                or delivery.recorded > attempt.recorded
-                or self.dispatcher.taken(delivery)
-            ):
-                return superseded
-            subscription = delivery.subscription
-            sends = subscription.status == SubscriptionStatus.ACTIVE and not subscription.deleted
-            if not sends:  # it was paused, disabled or deleted after the request
-                return replace(superseded, reason="its subscription does not send")
-            try:
-                step = await asyncio.shield(self.dispatcher.begin(replace(delivery, redelivered=True), "manual"))
-            except AttemptTakenError:
-                return superseded
-            except WithdrawnError:  # it was the drain's, whose round has ended
-                raise _try_again("Withdrawn", "the attempt was withdrawn", LEASE_POLL_SECONDS) from None
+            while True:
+                delivery = await self._load(UUID(attempt.message_id))
+                if delivery is None:
+                    return DeliveryEnd("unknown", reason="no such delivery")
+                if (end := self._without_manual_attempt(delivery, attempt)) is not None:
+                    return end
+                if not self.dispatcher.taken(delivery):
+                    begun = self.dispatcher.begin(replace(delivery, redelivered=True), "manual")
+                    try:
+                        step = await asyncio.shield(begun)
+                        break
+                    except WithdrawnError:  # it was the drain's, whose round has ended
+                        raise _try_again("Withdrawn", "the attempt was withdrawn", LEASE_POLL_SECONDS) from None
+                    except AttemptTakenError:
+                        pass
+                await asyncio.sleep(LEASE_POLL_SECONDS)  # another worker sends it, or died before the outcome
             if step.status == DeliveryStatus.DELIVERED:
                 with suppress(RPCError):  # the drain watchdog or its next probe comes instead
                     await self._notify_drain(delivery)
         return DeliveryEnd(step.status, step.attempts, step.failure)
+
+    def _without_manual_attempt(self, delivery: OpenDelivery, attempt: ManualAttempt) -> DeliveryEnd | None:
+        """Return the end of a manual attempt that has become needless or is not allowed any more."""
+        superseded = DeliveryEnd(delivery.status, delivery.number - 1, "another attempt has come first")
+        wanted = (delivery.status in OPEN) == (attempt.action == "send-now")
+        if not wanted or delivery.recorded > attempt.recorded or self.dispatcher.sending(delivery):
+            return superseded
+        subscription = delivery.subscription
+        if subscription.status != SubscriptionStatus.ACTIVE or subscription.deleted:  # after the request
+            return replace(superseded, reason="its subscription does not send")
+        return None
 
     async def _notify_drain(self, delivery: OpenDelivery) -> None:
         """Wake the drain after a successful manual attempt: for successors in a FIFO group, or for an early probe."""

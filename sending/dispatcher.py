@@ -36,6 +36,9 @@ from telemetry.worker_metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)
 
+LEASE_POLL_SECONDS = 0.25
+"""Interval at which the live lease of another worker is read again."""
+
 ENDED = (DeliveryStatus.DELIVERED, DeliveryStatus.EXHAUSTED)
 
 OLDEST_INTENT_SECONDS = LONGEST_LEASE_SECONDS / 2
@@ -84,9 +87,11 @@ class Dispatcher:
         """Return True if a live worker, or this one, is sending the delivery. A lease of this worker without an attempt
         under way belongs to nobody: its intent was committed, and the answer to the commit was lost with the
         connection."""
-        if delivery.sender_id == self.worker_id:
-            return delivery.message_id in self._under_way
-        return delivery.sender_id is not None
+        return delivery.sender_id not in (None, self.worker_id) or self.sending(delivery)
+
+    def sending(self, delivery: OpenDelivery) -> bool:
+        """Return True if this worker is sending the delivery."""
+        return delivery.sender_id == self.worker_id and delivery.message_id in self._under_way
 
     def under_way(self, message_id: UUID) -> asyncio.Task[Step] | None:
         return self._under_way.get(message_id)

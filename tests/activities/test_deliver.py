@@ -11,8 +11,8 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities import deliver, retry
-from sending.dispatcher import AttemptTakenError
+from activities import deliver
+from sending.dispatcher import LEASE_POLL_SECONDS, AttemptTakenError
 from storage.deliveries.matching import match
 from temporal.messages import EventBatch
 from tests.deadlines import eventually
@@ -97,7 +97,7 @@ async def test_two_executions_at_once_in_one_worker_share_their_attempts(
     both = await asyncio.gather(*(bench.attempt_events(event_ids) for _ in range(2)))
     assert [first.retrying for first in both] == [5, 5]
     later = [asyncio.create_task(bench.deliver_webhook(message_id)) for message_id in await bench.waiting()]
-    await asyncio.wait(later, timeout=2 * retry.LEASE_POLL_SECONDS)
+    await asyncio.wait(later, timeout=2 * LEASE_POLL_SECONDS)
     gate.set()
     assert [(await end).status for end in later] == ["delivered"] * 5
     assert len(receiver.requests) == 5
@@ -126,7 +126,7 @@ async def test_a_live_lease_of_another_worker_is_waited_for(
     assert (await other.attempt_events(event_ids)).retrying == 1
     [message_id] = await other.waiting()
     later = asyncio.create_task(other.deliver_webhook(message_id))
-    await asyncio.sleep(3 * retry.LEASE_POLL_SECONDS)
+    await asyncio.sleep(3 * LEASE_POLL_SECONDS)
     assert not later.done()
     gate.set()
     assert (await later).status == "delivered"

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.retry import LEASE_POLL_SECONDS
+from sending.dispatcher import LEASE_POLL_SECONDS
 from tests.deadlines import eventually
 from tests.receiver import Receiver, after, status, when
 from tests.workbench import Workbench, workbench

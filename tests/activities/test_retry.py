@@ -16,6 +16,7 @@ from temporalio.testing import ActivityEnvironment
 from activities import drain, retry
 from activities.retry import OUTCOME_POLL_SECONDS
 from domain.delivery.lifecycle import Reason
+from sending.dispatcher import LEASE_POLL_SECONDS
 from storage.deliveries.bulk_actions import BulkActionKind
 from storage.deliveries.bulk_pages import go_on
 from storage.deliveries.retries import MOST_DUE_IN_A_SECOND, MOST_OF_A_SUBSCRIPTION
@@ -494,6 +495,31 @@ async def test_a_drain_that_cannot_be_woken_does_not_repeat_a_manual_attempt(
     monkeypatch.setattr(NotedDrains, "probe_now", away)
     assert (await bench.attempt_once(message_id, "send-now")).status == "delivered"
     assert len(receiver.requests) == 2
+
+
+@pytest.mark.parametrize("action", ["redeliver", "send-now"])
+async def test_a_manual_attempt_whose_worker_dies_is_made_by_another_when_the_lease_lapses(
+    cleared_url: str, bench: Workbench, receiver: Receiver, action: str
+) -> None:
+    message_id = await fail_once(bench, receiver, status(410 if action == "redeliver" else 503))
+    await bench.execute("UPDATE subscription SET status = 'active'")
+    unanswered = asyncio.Event()
+    receiver.script(when(unanswered, status(500)), status(200))
+    async with workbench(cleared_url) as dying:
+        lost = asyncio.create_task(dying.attempt_once(message_id, action, recorded=1))
+        await receiver.wait_for(2)
+        repeated = asyncio.create_task(bench.attempt_once(message_id, action, recorded=1))
+        await asyncio.wait([repeated], timeout=3 * LEASE_POLL_SECONDS)
+        assert not repeated.done(), "the lease may be that of a live worker"
+
+        async def sent_again() -> bool:
+            await dying.die()  # again and again, since this one renews its lease
+            return len(receiver.requests) == 3
+
+        await eventually(sent_again, 20, "the attempt is made")
+        assert (await repeated).status == "delivered"
+        unanswered.set()
+        await asyncio.wait([lost])
 
 
 @pytest.mark.parametrize("change", ["paused", "deleted"])
