@@ -43,9 +43,10 @@ async def existing_workflow_url(resources: Resources, workflow_id: str | None) -
 
 
 async def existing_delivery_url(resources: Resources, *, workflow_id: str | None, retry_id: str | None) -> str | None:
-    """Return the page of the activity that retries a delivery, else of its workflow, if Temporal still retains it.
+    """Return the page of the activity that retries a delivery, else of its workflow.
 
-    The page is returned unchecked if Temporal does not answer within KNOWN_SECONDS.
+    None if there is no Web UI, or if the workflow is past Temporal's retention; of such an activity a list by its id
+    is left. The page is returned unchecked if Temporal does not answer within KNOWN_SECONDS.
     """
     url = _delivery_url(resources, workflow_id=workflow_id, retry_id=retry_id)
     if url is None:

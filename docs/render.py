@@ -371,7 +371,8 @@ def brakes() -> tuple[Brake, ...]:
             "requests in flight",
             f"`SUBSCRIPTION_CONCURRENCY` ({default['subscription_concurrency']}) or `maxConcurrency` per subscription, "
             f"`ATTEMPTS_IN_FLIGHT` ({default['attempts_in_flight']}) per worker; one subscription gets 1/{1 / SHARE:g} "
-            f"of the free ones, automatic attempts without a drain {FIRST_REQUESTS} at first, one more per success",
+            f"of the free ones, automatic attempts without a drain {FIRST_REQUESTS} at first, one more per success; "
+            "responses in many packets keep theirs (`CPU_SHARE`)",
             "a slow receiver delays only itself",
             ConcurrencyLimiter.acquire,
         ),

@@ -1,4 +1,4 @@
-"""Group commit of attempts: the intents and outcomes of a worker share two statements per flush."""
+"""Group commit of attempts: the intents and outcomes of a worker share a few bulk statements per flush."""
 
 import asyncio
 import contextlib

@@ -45,7 +45,7 @@ async def run_periodically(
 async def run_in_turns(
     task: str, run: Callable[[], Awaitable[object]], database: Database, worker_id: UUID, *, every_seconds: float
 ) -> NoReturn:
-    """Run `run` now and `every_seconds`, each time in another of the live workers, until cancelled. A worker that is
+    """Run `run` `every_seconds`, each time in another of the live workers, until cancelled. A worker that is
     cut off from Temporal keeps its lease, but fails only in its own turns."""
     last = -1
 

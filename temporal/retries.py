@@ -122,7 +122,7 @@ def fairness_key(store_code: str) -> str:
 
 
 async def watch_overdue(database: Database, retries: Retries, worker_id: UUID) -> None:
-    """Start the activities of overdue deliveries now and every minute, until cancelled; the live workers take turns. A
+    """Start the activities of overdue deliveries every minute, until cancelled; the live workers take turns. A
     round ends early while Temporal is away."""
     rounds = OverdueRounds(database, retries)
 

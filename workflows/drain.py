@@ -39,7 +39,8 @@ class DrainWorkflow:
 
     @workflow.signal(name="probe-now")
     def probe_now(self) -> None:
-        """Note that a probe is to be made at once: after a resume, a recovery or a manual attempt that succeeded."""
+        """Note that the next round is to be made at once, with a probe if need be: after a resume, a recovery, a manual
+        attempt that succeeded, or an act that ends what is held."""
         self._probe_now = True
 
     @workflow.run

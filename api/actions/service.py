@@ -77,8 +77,9 @@ class OperatorActions(StoreActions):
                 changes = changed({"status": before.status}, {"status": after.status})
                 await self.record(connection, action, "subscription", subscription_id, changes)
         if action != "pause":  # the drain has held deliveries to send (resume, enable) or to end (disable)
-            resumed = action == "resume" and before.status != after.status
-            await self.wake_drain(after.id, after.event_name, after.url, probe_now=resumed)
+            # One that waits for its next probe ignores a mere wake signal.
+            at_once = action in ("resume", "disable") and before.status != after.status
+            await self.wake_drain(after.id, after.event_name, after.url, probe_now=at_once)
         return after
 
     async def _subscription(self, connection: AsyncConnection, subscription_id: UUID) -> SubscriptionRow:

@@ -228,7 +228,7 @@ class Editor(StoreActions):
     async def remove(self, row: SubscriptionRow) -> None:
         """Delete the subscription in a transaction, and cancel its open deliveries. Raises NotFound."""
         await self.resources.database.run(self.delete, row.id)
-        await self.wake_drain(row.id, row.event_name, row.url)
+        await self.wake_drain(row.id, row.event_name, row.url, probe_now=True)
 
     async def rotate(
         self, connection: AsyncConnection, subscription: SubscriptionRow

@@ -58,8 +58,8 @@ def reconcile(
     same by themselves for deliveries that are overdue by a minute. Running activities and workflows are left alone, so
     the command may be run at any time, beside a running stack, and again.
 
-    Exit code 0: every open delivery has its activity or workflow. 1: Temporal or the database could not be reached;
-    run it again.
+    Exit code 0: every open delivery has its activity or workflow. 1: Temporal or the database could not be reached, or
+    Temporal refused some; run it again.
     """
     settings, stack = installation.settings, installation.stack
 
@@ -95,7 +95,7 @@ async def _reconciled(
         rest = await pending_work(connection)
     starts, retries = ActionStarts(client, task_queue), Retries(client, task_queue)
     lost_deliveries: list[UUID] = []
-    lost_actions = 0
+    lost_actions = refused = 0
 
     async def delivery(one: OwnedDelivery) -> None:
         if not await _is_owned(client, one):
@@ -114,7 +114,9 @@ async def _reconciled(
     await _all([*(partial(delivery, one) for one in deliveries), *(partial(action, one) for one in actions)])
     for at in range(0, 0 if dry_run else len(lost_deliveries), START_BATCH):
         waiting = await database.run(own_retries, lost_deliveries[at : at + START_BATCH])
-        await retries.start_all(waiting)
+        refused += await retries.start_all(waiting)
+    if refused:
+        raise failed(f"Temporal refused {counted(refused, 'activity', 'activities')}; the log says why. Run it again.")
     lost = len(lost_deliveries)
     return (len(deliveries) - lost, lost), (len(actions) - lost_actions, lost_actions), rest
 

@@ -309,7 +309,7 @@ class ExplainedDelivery:
     """Created by a backfill; without it, the event would not have matched this subscription."""
     behind: UUID | None = None
     workflow_id: str | None = None
-    """Workflow of the first attempt."""
+    """Workflow of the first attempt, or the drain."""
     retry_id: str | None = None
     """Standalone activity of the retries."""
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.delivery.identity import drain_workflow_id
 from domain.delivery.lifecycle import DeliveryStatus
 from domain.delivery.matching import OVERLOADED, beginning, mismatch
 from domain.delivery.ordering import ordering_key_of
@@ -163,7 +164,10 @@ async def _deliveries_of(
                     begins = OVERLOADED
                 pending = begins.status is DeliveryStatus.PENDING
                 request_id = drawn_id()
-                state = begins.status, begins.reason, event.workflow_id if pending else None, ordering_key
+                owner = event.workflow_id if pending else None
+                if begins.status is DeliveryStatus.HELD:
+                    owner = drain_workflow_id(subscription.id)
+                state = begins.status, begins.reason, owner, ordering_key
                 attempt = request_id if pending else None, subscription.legacy
                 made.append((identity, *of_event, subscription.id, variant, subscription.url, *state, *attempt))
                 if begins.status is not DeliveryStatus.EXHAUSTED:

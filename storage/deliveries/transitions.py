@@ -113,9 +113,10 @@ async def create_backfilled(
 
 _ADOPT = text(f"""
 INSERT INTO delivery (message_id, store_code, event_id, event_name, event_sequence, accepted_on, subscription_id,
-    variant, url, status, reason, ordering_key)
+    variant, url, status, reason, workflow_id, ordering_key)
 SELECT adopted.message_id, modern.store_code, adopted.event_id, modern.event_name, adopted.event_sequence,
-    adopted.accepted_on, modern.id, '{MAIN}', modern.url, {_HELD}, '{Reason.SUBSCRIPTION_PAUSED}', adopted.ordering_key
+    adopted.accepted_on, modern.id, '{MAIN}', modern.url, {_HELD}, '{Reason.SUBSCRIPTION_PAUSED}', :workflow_id,
+    adopted.ordering_key
 FROM {unnest("adopted", "message_id uuid, event_id uuid, event_sequence bigint, accepted_on date, ordering_key bigint")}
 JOIN subscription AS modern ON modern.id = :modern_id
 ON CONFLICT (message_id) DO NOTHING
@@ -124,7 +125,8 @@ ON CONFLICT (message_id) DO NOTHING
 
 async def adopt(connection: AsyncConnection, modern_id: UUID, columns: Mapping[str, Sequence[Any]]) -> None:
     """Create held deliveries at a pair's modern subscription for those open at the legacy one only."""
-    await connection.execute(_ADOPT, {**columns, "modern_id": modern_id})
+    values = {**columns, "modern_id": modern_id, "workflow_id": drain_workflow_id(modern_id)}
+    await connection.execute(_ADOPT, values)
 
 
 # Attempts: outcomes and withdrawn intents

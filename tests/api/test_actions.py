@@ -249,6 +249,24 @@ class TestBehindABreaker:
             await acting.acted(f"subscription/{subscription}/{act}")
         await acting.until(await acting.emit(), "delivered", 1, AT_ONCE_SECONDS)
 
+    @pytest.mark.parametrize(("act", "ended"), [("disable", "exhausted"), ("delete", "cancelled")])
+    async def test_what_is_left_by_the_act_itself_is_ended_at_once_too(
+        self, acting: ActionStarts, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, act: str, ended: str
+    ) -> None:
+        """The act ends a bounded number in its transaction; the drain of an open breaker ignores a mere wake signal."""
+        subscription, _, waiting = await behind_a_breaker(acting, receiver)
+        others = [await acting.emit() for _ in range(3)]
+        for one in others:
+            await acting.until(one, "held", 0)
+        for module in ("storage.deliveries.transitions", "activities.drain"):
+            monkeypatch.setattr(f"{module}.ENDED_AT_ONCE", 1)
+        if act == "disable":
+            await acting.acted(f"subscription/{subscription}/disable")
+        else:
+            await acting.api.client.delete(acting.api.url(f"webhook/subscription/{subscription}"))
+        for one in (waiting, *others):
+            await acting.until(one, ended, 0, AT_ONCE_SECONDS)
+
     async def test_a_redelivery_that_succeeds_lets_go_what_waits(
         self, acting: ActionStarts, receiver: Receiver
     ) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from domain.delivery.identity import message_id
+from domain.delivery.identity import drain_workflow_id, message_id
 from storage.database import Database
 from storage.deliveries.matching import match
 from storage.deliveries.open import OpenDelivery, load
@@ -153,6 +153,12 @@ async def test_what_ends_at_once_has_an_end_and_no_workflow_to_wait_for(ground: 
     [row] = await matched_row(ground, status="disabled")
     assert (row.attempts, row.workflow_id) == (0, None)
     assert row.ended_at is not None
+
+
+@pytest.mark.parametrize("columns", [{"status": "paused"}, {"rate_limit_per_second": 1}], ids=["paused", "limited"])
+async def test_what_is_held_from_the_start_names_its_drain(ground: Ground, columns: dict[str, Any]) -> None:
+    [row] = await matched_row(ground, **columns)
+    assert (row.status, row.workflow_id) == ("held", drain_workflow_id(row.subscription_id))
 
 
 async def test_what_one_worker_may_not_begin_waits_without_an_intent(ground: Ground) -> None:
