@@ -54,6 +54,7 @@ from telemetry.worker_health import SdkMetrics, worker_health
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.client import temporal_client
 from temporal.drains import Drains
+from temporal.outages import in_words
 from temporal.retries import Retries, watch_overdue
 from temporal.schedules import ExpirySchedules, ScheduleMaintenance, maintain_partitions
 from temporal.versions import VersionRouting, deployment_version
@@ -332,6 +333,7 @@ async def run(settings: Settings, traces: Traces = NO_TRACES) -> None:
             settings.worker_health_host,
             settings.worker_health_port,
             ping_database=database.ping,
+            in_words=in_words,
             registry=metrics.registry,
             sdk=sdk,
             working=working.is_set,

@@ -14,7 +14,7 @@ from api.body import problem_of
 from api.errors import ApiError, Unavailable, ValidationFailed
 from storage.sealing import SealBrokenError
 from storage.unavailable import is_unavailable
-from temporal.drains import AWAY
+from temporal.outages import AWAY
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from temporalio.client import Client
 from commands.configuration import read_settings
 from commands.terminal import EXIT_USAGE, failed
 from temporal.client import temporal_client
-from temporal.namespace import SetupError, set_up
+from temporal.namespace import DEFAULT_RETENTION_DAYS, SetupError, set_up
 from temporal.versions import PromotionError, deployment_version
 from temporal.versions import promote as promote_version
 
@@ -24,7 +24,7 @@ def setup(
         typer.Option(
             min=1,
             help="Retention of closed workflows in days.",
-            show_default="3 for a new namespace; an existing one keeps its own",
+            show_default=f"{DEFAULT_RETENTION_DAYS} for a new namespace; an existing one keeps its own",
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the changes and make none.")] = False,

@@ -372,7 +372,7 @@ def brakes() -> tuple[Brake, ...]:
             f"`SUBSCRIPTION_CONCURRENCY` ({default['subscription_concurrency']}) or `maxConcurrency` per subscription, "
             f"`ATTEMPTS_IN_FLIGHT` ({default['attempts_in_flight']}) per worker; one subscription gets 1/{1 / SHARE:g} "
             f"of the free ones, automatic attempts without a drain {FIRST_REQUESTS} at first, one more per success; "
-            "responses in many packets keep theirs (`CPU_SHARE`)",
+            "costly responses keep theirs (`CPU_SHARE`)",
             "a slow receiver delays only itself",
             ConcurrencyLimiter.acquire,
         ),
@@ -389,7 +389,7 @@ def brakes() -> tuple[Brake, ...]:
             f"the retry schedule, never before `Retry-After`; {STARTS_AT_ONCE} starts at once per worker; beyond "
             f"{MOST_OF_A_SUBSCRIPTION} waiting of one subscription, {MOST_IN_ALL:,} in all, or {MOST_DUE_IN_A_SECOND} "
             "due in one second, retries are held",
-            "Temporal finishes 128 standalone activities a second on two cores",
+            "Temporal finishes 128 standalone activities a second",
             overload,
         ),
     )

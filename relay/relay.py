@@ -19,7 +19,7 @@ from uuid import uuid4
 from temporalio.client import Client
 from temporalio.common import TypedSearchAttributes
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from domain.delivery.identity import BATCH_PREFIX, batch_workflow_id
 from domain.urls.targets import shown_target
@@ -27,11 +27,12 @@ from relay.backpressure import Backpressure, WorkflowKind
 from relay.batching import Batching
 from storage.database import Database
 from storage.events.outbox import OUTBOX_CHANNEL, Claim, ClaimedEvent, ClaimLimits, claim, claim_lapsed
+from telemetry.logs import Repeated
 from telemetry.tracing import NO_TRACES, Traces
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.client import START_TIMEOUT, encrypts
 from temporal.messages import EventBatch, EventRef
-from temporal.outages import OUTAGES, in_words
+from temporal.outages import OUTAGES, in_words, is_refused
 from temporal.periodic import run_periodically
 from temporal.versions import VersionRouting
 from temporal.visibility import event_summary, memo, search_attributes
@@ -82,6 +83,7 @@ class Relay:
     """True if a claim since the one of the first stores may have left some of their events."""
     _stopping: bool = field(init=False, default=False)
     _starts: dict[str, asyncio.Task[None]] = field(init=False, default_factory=dict)
+    _unstarted: Repeated = field(init=False, default_factory=Repeated)
 
     def stop(self) -> None:
         """Claim no more; what is claimed is still started, unless Temporal is away."""
@@ -214,13 +216,18 @@ class Relay:
             pass
         except RPCError as error:
             self.metrics.start_faults.inc()
-            if error.status is not RPCStatusCode.INVALID_ARGUMENT:
-                logger.warning(
-                    "start of workflow %s failed (%s: %s), retrying in %g s",
-                    *(workflow_id, error.status.name, error.message, FAULT_PAUSE_SECONDS),
+            if not is_refused(error):
+                logger.log(
+                    self._unstarted.level(),
+                    "start of workflow %s failed (%s), retrying it and others every %g s",
+                    *(workflow_id, in_words(error), FAULT_PAUSE_SECONDS),
                 )
                 return False
-            logger.error("Temporal refuses the start of workflow %s: %s", workflow_id, error.message)
+            logger.error(
+                "Temporal refuses the start of workflow %s (%s), repeated when its claim lapses",
+                workflow_id,
+                in_words(error),
+            )
         except Exception:
             self.metrics.start_faults.inc()
             logger.exception("start of workflow %s failed", workflow_id)

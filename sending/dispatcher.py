@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from domain.delivery.failure_kinds import FailureKind
 from domain.delivery.lifecycle import UNCHANGED, DeliveryStatus, Reason, Step, step_after
 from domain.delivery.throttling import TOO_MANY_REQUESTS, Answers
@@ -33,6 +35,7 @@ from storage.deliveries.attempts import Intent
 from storage.deliveries.open import OpenDelivery
 from telemetry.tracing import NO_TRACES, Traces
 from telemetry.worker_metrics import WorkerMetrics
+from temporal.outages import in_words, is_outage
 
 logger = logging.getLogger(__name__)
 
@@ -118,9 +121,18 @@ class Dispatcher:
         self._queued.discard(message_id)
         self.queues.leave(delivery.subscription.id, queue)
         error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, WithdrawnError):
-            # Callers get the error too, but an attempt may have none left, and must not fail unnoticed.
-            logger.info("attempt of delivery %s not completed: %s", message_id, type(error).__name__)
+        if error is None or isinstance(error, WithdrawnError):
+            return
+        # Callers get the error too, but an attempt may have none left, and must not fail unnoticed.
+        if isinstance(error, AttemptTakenError) or is_outage(error):
+            logger.info("attempt of delivery %s not made or not recorded: %s", message_id, error)
+        else:
+            quoting = isinstance(error, SQLAlchemyError)  # its traceback quotes the row
+            logger.error(
+                "attempt of delivery %s failed by an internal error (%s); report this defect",
+                *(message_id, in_words(error)),
+                exc_info=None if quoting else error,
+            )
 
     async def drain(self) -> None:
         """Wait until nothing is under way."""
@@ -298,7 +310,9 @@ class Dispatcher:
         if step.status in ENDED:
             self.metrics.deliveries_ended_as[step.status].inc()
         if judged.failure is not None:
-            logger.info("attempt failed", extra=_log_facts(delivery, judged.failure, result, step))
+            ours = judged.failure is FailureKind.internal
+            facts = _log_facts(delivery, judged.failure, result, step)
+            logger.log(logging.ERROR if ours else logging.INFO, "attempt failed", extra=facts)
         outcome = outcome_of(delivery, step, result, judged.failure, body_digest)
         healthy = judged.outcome is VerdictOutcome.DELIVERED or (False if judged.counts_against_receiver else None)
         recorded = Recorded(began, outcome, subscription.id, None)
@@ -329,6 +343,7 @@ def _log_facts(delivery: OpenDelivery, failure: FailureKind, result: SendResult,
         "attempt": delivery.number,
         "target": shown_target(delivery.subscription.url),
         "failure": failure,
+        **({"detail": result.stored_detail} if failure is FailureKind.internal else {}),  # our own words
         "status_code": result.status_code,
         "duration_ms": result.duration_ms,
         "delivery_status": step.status,

@@ -28,6 +28,7 @@ from storage.deliveries.transitions import record, withdraw
 from storage.subscriptions.notices import Occurrence, note
 from storage.subscriptions.queries import disable_by_system
 from storage.subscriptions.state import record_health, slow_down
+from telemetry.logs import Repeated
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.outages import in_words
 
@@ -123,6 +124,7 @@ class Recorder:
         self._wake = asyncio.Event()
         self._writer_id = uuid4()
         self._prune_at = time.monotonic()
+        self._postponed = Repeated()
 
     async def intend(self, intent: Intent) -> bool:
         """Write an intent. Return False if another sender has its number, or the delivery has changed. Raises
@@ -176,7 +178,11 @@ class Recorder:
     async def _refused(self, item: _Item, error: Exception) -> None:
         """Try a refused outcome once more without the receiver's text, and reject a row that is refused again. Such a
         row is a bug of the product."""
-        logger.error("PostgreSQL refuses a row of the attempt log", exc_info=error)
+        row = item.row.outcome if isinstance(item.row, Recorded) else item.row
+        logger.error(  # without the traceback, which quotes the row
+            "PostgreSQL refuses attempt %d of delivery %s (%s); report this defect",
+            *(row.number, row.message_id, in_words(error)),
+        )
         if isinstance(item.row, Recorded):
             outcome = replace(item.row.outcome, detail=None, response_excerpt=None, body_sha256=None)
             if outcome != item.row.outcome:
@@ -189,11 +195,10 @@ class Recorder:
         waiting = items + self._items
         outcomes = [item for item in waiting if isinstance(item.row, Recorded)]
         self._metrics.flush_faults.inc()
-        logger.warning(
-            "writing attempts failed (%s), retrying in %g s, %d outcomes stay in memory",
-            in_words(error),
-            FAULT_PAUSE_SECONDS,
-            len(outcomes),
+        logger.log(
+            self._postponed.level(),
+            "writing attempts failed (%s), retrying every %g s; outcomes that stay in memory: %d",
+            *(in_words(error), FAULT_PAUSE_SECONDS, len(outcomes)),
         )
         for item in waiting:
             if isinstance(item.row, Intent):

@@ -8,12 +8,13 @@ import json
 import logging
 from dataclasses import dataclass, field
 from enum import StrEnum
-from math import inf
 from typing import Any
 
 import httptools
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from telemetry.logs import Repeated
 
 MOST_PART_BYTES = 16 * 1024
 """Maximum size of the address, and of a header. Browsers, proxies, cookies and tokens need at most 8 KiB."""
@@ -38,9 +39,6 @@ MOST_CONNECTIONS = 100
 
 RETRY_SECONDS = 1
 """`Retry-After` beyond the maximum number of connections. Most connections are short."""
-
-LOG_SECONDS = 60.0
-"""Interval of the log line about the connection limit. A flood of connections must not become a flood of lines."""
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +80,7 @@ class ConnectionLimits:
     setting: str = "a fixed limit"
     head_seconds: float = HEAD_SECONDS
     body_seconds: float = BODY_SECONDS
-    logged_at: float = -inf
+    refusals: Repeated = field(default_factory=Repeated)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -104,10 +102,8 @@ class BoundedProtocol(HttpToolsProtocol):
         limits = self._limits
         limits.metrics.open.inc()
         if len(self.connections) > limits.most:
-            if self._since - limits.logged_at >= LOG_SECONDS:
-                limits.logged_at = self._since
-                used = "all %d connections (%s) are in use, further ones get 503"
-                logger.warning(used, limits.most, limits.setting)
+            used = "all %d connections (%s) are in use, further ones get 503"
+            logger.log(limits.refusals.level(), used, limits.most, limits.setting)
             self._refuse(503, CloseReason.LIMIT, "Too many connections are open; try again.")
 
     def connection_lost(self, exc: Exception | None) -> None:

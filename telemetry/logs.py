@@ -2,12 +2,33 @@
 
 import logging
 import sys
+import time
+from math import inf
 
 import structlog
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
 QUIET = {"httpx": "WARNING", "alembic": "WARNING"}
 """Minimum level of libraries that would otherwise log every request."""
+
+
+REPEATED_SECONDS = 60.0
+"""Interval of a log line that every try of an outage, or every connection of a flood, would write."""
+
+
+class Repeated:
+    """Levels of a log line that may be written many times a second."""
+
+    def __init__(self, level: int = logging.WARNING) -> None:
+        self._level = level
+        self._at = -inf
+
+    def level(self) -> int:
+        """Return the level of the line now: its own the first time and once a minute, else DEBUG."""
+        if time.monotonic() - self._at < REPEATED_SECONDS:
+            return logging.DEBUG
+        self._at = time.monotonic()
+        return self._level
 
 
 def _trace_ids(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -84,11 +84,13 @@ async def worker_health(
     port: int,
     *,
     ping_database: Callable[[], Awaitable[None]],
+    in_words: Callable[[Exception], str],
     registry: CollectorRegistry,
     sdk: SdkMetrics | None,
     working: Callable[[], bool],
 ) -> AsyncIterator[None]:
-    """Serve until the block ends; port 0 serves nothing. `working` returns True while relay and Temporal worker run."""
+    """Serve until the block ends; port 0 serves nothing. `working` returns True while relay and Temporal worker run,
+    `in_words` what an operator is told of an error of the database."""
     if port == 0:
         yield
         return
@@ -101,8 +103,8 @@ async def worker_health(
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 await ping_database()
-        except Exception as error:  # any failure means "not ready"; its class name is the reason
-            reasons["database"] = f"cannot be reached: {type(error).__name__}"
+        except Exception as error:  # any failure means "not ready"
+            reasons["database"] = in_words(error)
         return JSONResponse(
             {"status": "not ready" if reasons else "ready", "reasons": reasons}, 503 if reasons else 200
         )

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from domain.delivery.identity import backfill_workflow_id, drain_workflow_id, recover_workflow_id
 from domain.urls.targets import shown_target
@@ -23,6 +23,7 @@ from storage.deliveries.transitions import end_lost_tests
 from telemetry.tracing import of_no_trace
 from temporal.client import START_TIMEOUT, encrypts
 from temporal.messages import BulkActionTask, DrainTask
+from temporal.outages import in_words, is_refused
 from temporal.periodic import run_in_turns
 from temporal.visibility import as_summary, attributes_to
 
@@ -36,9 +37,6 @@ TEST_LOST_SECONDS = 60.0
 
 BULK_ACTION_LOST_SECONDS = 10.0
 """Age after which a bulk action without a workflow is started: the API was killed after its commit."""
-
-AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
-"""Statuses of an unavailable Temporal. Any other one concerns the refused start alone."""
 
 AGAIN_AFTER_SECONDS = 1.0
 """Interval between two wake signals to one drain. Signals in between are one signal at its end."""
@@ -85,9 +83,9 @@ def _refusal_logged(start: str) -> Iterator[None]:
     try:
         yield
     except RPCError as error:
-        if error.status in AWAY:
+        if not is_refused(error):
             raise
-        logger.error("Temporal refuses the %s: %s", start, error.message)
+        logger.error("Temporal refuses the %s (%s)", start, in_words(error))
 
 
 class Drains:
@@ -119,7 +117,7 @@ class Drains:
         except RPCError as error:
             logger.warning(
                 "wake signal to the drain of subscription %s failed (%s), the drain watchdog repeats it",
-                *(subscription_id, error.message),
+                *(subscription_id, in_words(error)),
             )
 
     async def wake_for(self, delivery: OpenDelivery) -> None:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from temporal.outages import in_words, is_outage
 
@@ -34,8 +34,8 @@ async def _beat() -> None:
 @contextmanager
 def internal_errors() -> Iterator[None]:
     """Turn an exception into an error that Temporal retries with a plain back-off: an outage of PostgreSQL or Temporal
-    into `Unavailable`, any other into `InternalError`. The text of an exception may quote data, so that of an internal
-    error is logged here and not passed to Temporal."""
+    into `Unavailable`, any other into `InternalError`. The text of an exception may quote data, so only its class is
+    passed to Temporal."""
     try:
         yield
     except ApplicationError:
@@ -44,10 +44,15 @@ def internal_errors() -> Iterator[None]:
         name = activity.info().activity_type
         if is_outage(error):
             activity.logger.warning("activity %s interrupted (%s), Temporal repeats it", name, in_words(error))
-            raise ApplicationError(in_words(error), type="Unavailable") from None
-        activity.logger.warning(
-            "activity %s failed by an internal error (%s), Temporal repeats it",
-            *(name, error),
-            exc_info=not isinstance(error, SQLAlchemyError),
+            raise _logged(in_words(error), "Unavailable") from None
+        activity.logger.error(
+            "activity %s failed by an internal error (%s), Temporal repeats it; report this defect",
+            *(name, in_words(error)),
+            exc_info=not isinstance(error, SQLAlchemyError),  # whose traceback quotes the row
         )
-        raise ApplicationError(f"internal error: {type(error).__name__}", type="InternalError") from None
+        raise _logged(f"internal error: {in_words(error)}", "InternalError") from None
+
+
+def _logged(message: str, kind: str) -> ApplicationError:
+    """Return the error for Temporal. Benign ones are not logged again by the SDK, with a traceback."""
+    return ApplicationError(message, type=kind, category=ApplicationErrorCategory.BENIGN)

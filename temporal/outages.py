@@ -1,38 +1,31 @@
 """Outages of PostgreSQL and Temporal: the errors that loops survive, and their words for an operator."""
 
-import asyncpg
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from temporalio.service import RPCError
+from sqlalchemy.exc import SQLAlchemyError
+from temporalio.service import RPCError, RPCStatusCode
 
-from storage.unavailable import BROKEN_CONNECTION, driver_error, is_unavailable
+from storage import unavailable
+from storage.unavailable import BROKEN_CONNECTION
 
 OUTAGES = (SQLAlchemyError, RPCError, *BROKEN_CONNECTION)
 """Errors while PostgreSQL or Temporal are away. Any other error is a bug and ends the loop."""
 
+AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
+"""Statuses of a Temporal that cannot be reached. With any other one it has answered."""
+
 
 def is_outage(error: BaseException) -> bool:
-    """Return True if PostgreSQL or Temporal is away, False for a defect."""
-    return isinstance(error, RPCError) or is_unavailable(error)
+    """Return True if PostgreSQL or Temporal is away or busy, False for a defect."""
+    return isinstance(error, RPCError) or unavailable.passes(error)
+
+
+def is_refused(error: RPCError) -> bool:
+    """Return True if Temporal refuses this one start, and may well take the next."""
+    return error.status is RPCStatusCode.INVALID_ARGUMENT
 
 
 def in_words(error: BaseException) -> str:
-    """Return what is away, such as "PostgreSQL: the database system is starting up". Of an error that is no outage only
-    its class is returned, since its text may quote data."""
+    """Return what is away, such as "Temporal: UNAVAILABLE: connection refused", or of PostgreSQL as
+    `storage.unavailable.in_words`."""
     if isinstance(error, RPCError):
-        return f"Temporal: {error.message}"
-    if not is_unavailable(error):
-        return type(error).__name__
-    if isinstance(error, PoolTimeoutError):
-        return "PostgreSQL: no connection in the pool became free"
-    if isinstance(error, DBAPIError):
-        return f"PostgreSQL: {_text(driver_error(error))}"
-    return f"PostgreSQL: {_text(error)}" if isinstance(error, asyncpg.PostgresError) else _text(error)
-
-
-def _text(error: BaseException | None) -> str:
-    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
-        return "the connection was lost"  # the driver's texts are about its own states
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).partition("\n")[0] or type(error).__name__
+        return f"Temporal: {error.status.name}: {error.message}".rstrip(": ")
+    return unavailable.in_words(error)

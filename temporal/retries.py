@@ -9,7 +9,7 @@ from uuid import UUID
 
 from temporalio.client import Client
 from temporalio.common import ActivityIDConflictPolicy, Priority, RetryPolicy
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from domain.delivery.timeouts import ATTEMPT_SECONDS
 from domain.urls.targets import shown_target
@@ -19,6 +19,7 @@ from storage.deliveries.transitions import own_retries
 from telemetry.tracing import of_no_trace
 from temporal.client import START_TIMEOUT, encrypts
 from temporal.messages import DeliveryRef
+from temporal.outages import in_words, is_refused
 from temporal.periodic import run_in_turns
 from temporal.visibility import as_summary, attributes_to
 
@@ -109,9 +110,11 @@ class Retries:
                 )
             except RPCError as error:
                 self._count_fault()
-                if error.status is not RPCStatusCode.INVALID_ARGUMENT:
+                if not is_refused(error):
                     raise
-                logger.error("Temporal refuses the retry %s: %s", waiting.retry_id, error.message)
+                logger.error(
+                    "Temporal refuses the retry %s (%s), repeated in minutes", waiting.retry_id, in_words(error)
+                )
                 return True
             return False
 

@@ -40,6 +40,7 @@ from storage.events.days import make_coming_days
 from storage.expiry.scans import covered_stores, stores_with_late_rows
 from temporal.client import found_or_none
 from temporal.messages import ExpiryRun, RetentionRun, ScanTask
+from temporal.outages import is_refused
 from temporal.periodic import run_periodically
 from temporal.visibility import LATE, RUN_WORKFLOW, SCAN_WORKFLOW, expiry_attributes, scan_summary
 
@@ -265,7 +266,7 @@ class ExpirySchedules:
                 case Upkeep.UPDATED:
                     result.updated.append(schedule_id)
         except RPCError as error:
-            if error.status is not RPCStatusCode.INVALID_ARGUMENT:
+            if not is_refused(error):
                 raise
             result.failed[schedule_id] = error.message
 

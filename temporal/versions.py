@@ -104,9 +104,12 @@ async def promote(
 
 
 def _explained(error: RPCError, version: WorkerDeploymentVersion) -> str:
+    if error.status in _UNKNOWN and "namespace" in error.message.lower():
+        missing = error.message.rstrip(".")
+        return f"{missing}. Create it with `loyalty-webhooks temporal setup`, or correct TEMPORAL_NAMESPACE."
     if error.status in _UNKNOWN:
         return (
             f"Temporal knows no worker of version {version.build_id} that polls queue {version.deployment_name}: "
-            f"{error.message}. Start one with WORKER_BUILD_ID={version.build_id} first."
+            f"{error.message.rstrip('.')}. Start one with WORKER_BUILD_ID={version.build_id} first."
         )
     return f"Version {version.build_id} was not made current: {error.status.name}: {error.message}"

@@ -159,8 +159,12 @@ class DraftTests(StoreActions):
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self.resources.starts.test_ended(ref)
-        except (TimeoutError, WorkflowFailureError, RPCError) as error:
-            raise Unavailable("No worker has taken the test. Is one running?") from error
+        except TimeoutError as error:
+            raise Unavailable(f"No worker has sent the test within {ANSWER_SECONDS:g} s. Is one running?") from error
+        except WorkflowFailureError as error:
+            raise Unavailable("The test failed on our side and has no outcome; the worker's log says why.") from error
+        except RPCError as error:
+            raise Unavailable("The outcome of the test is unknown: Temporal cannot be reached; try again.") from error
 
 
 def _saved(subscription: SubscriptionRow, message_id: UUID) -> DraftTestRef:

@@ -20,7 +20,7 @@ from api.temporal_links import workflow_url
 from domain.access import Scope
 from storage.deliveries.log import deliveries_of_event
 from storage.events.intake import NewEvent, find_event, note_rejected
-from storage.unavailable import is_unavailable
+from storage.unavailable import in_words, is_unavailable
 from telemetry.tracing import current_traceparent
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ async def note_refused(request: Request, refusal: EmitRefused) -> None:
     except Exception as error:
         if not is_unavailable(error):
             raise
-        logger.warning("%d rejected events not recorded for explain (%s)", len(refusal.rejected), type(error).__name__)
+        logger.warning("%d rejected events not recorded for explain (%s)", len(refusal.rejected), in_words(error))
 
 
 class Accepted(Output):

@@ -12,6 +12,7 @@ from api.ttl_cache import TtlCache
 from domain.delivery.lifecycle import DeliveryStatus, SubscriptionStatus
 from storage.database import Database
 from storage.operations.gauges import COUNTED_DELIVERIES, InstallationFigures, installation_figures
+from storage.unavailable import in_words
 from telemetry.connections import ConnectionMetrics
 from telemetry.process_metrics import PoolGauges, process_registry
 
@@ -134,6 +135,6 @@ class InstallationGauge:
                 return await installation_figures(connection)
         except Exception as error:  # Metrics stay available whatever fails here; the next scrape tries again.
             logger.warning(
-                "installation figures for /metrics not read (%s), retrying at the next scrape", type(error).__name__
+                "installation figures for /metrics not read (%s), retrying at the next scrape", in_words(error)
             )
             return None

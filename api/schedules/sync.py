@@ -12,6 +12,7 @@ from temporalio.service import RPCError
 from storage.access.stores import find_store
 from storage.database import Database
 from storage.unavailable import is_unavailable
+from temporal.outages import in_words
 from temporal.schedules import ExpirySchedules, StoreSchedules
 
 SYNC_SECONDS = 10.0
@@ -53,5 +54,5 @@ class ScheduleSync:
             except Exception as error:
                 if not isinstance(error, RPCError | RuntimeError) and not is_unavailable(error):
                     raise
-                message = "schedule sync failed, a worker retries within a minute"
-                _log.warning(message, extra={"store": store_code, "error": type(error).__name__})
+                message = "schedules of store %s not updated (%s), a worker repeats it within a minute"
+                _log.warning(message, store_code, in_words(error))

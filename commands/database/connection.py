@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from commands.configuration import Installation
 from commands.terminal import failed
 from storage.database import Database
-from storage.unavailable import is_unavailable
+from storage.unavailable import in_words, is_unavailable
 
 R = TypeVar("R")
 
@@ -51,7 +51,7 @@ def in_transaction(installation: Installation, work: Callable[[AsyncConnection],
 def _message(error: Exception, installation: Installation) -> str | None:
     if is_unavailable(error):
         where = installation.data.root if installation.data else "DATABASE_URL"
-        return f"The database of {where} cannot be reached: {error}"
+        return f"The database of {where} cannot be reached or used: {in_words(error)}"
     state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
     if state == UNDEFINED_TABLE:
         return "The database has no tables yet; run `loyalty-webhooks migrate` first."

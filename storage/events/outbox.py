@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.delivery.identity import BATCH_PREFIX, SINGLE_PREFIX
 from storage.database import Database
 from storage.mapping import rows_as
-from storage.unavailable import BROKEN_CONNECTION
+from storage.unavailable import BROKEN_CONNECTION, in_words
 
 OUTBOX_CHANNEL = "outbox"
 """Channel of outbox notifications, sent without a payload after events are committed."""
@@ -274,8 +274,7 @@ class OutboxNotifier:
             try:
                 await self._send()
             except BROKEN_CONNECTION as error:
-                reason = str(error) or type(error).__name__
-                _log.warning("relay not notified, it will poll", extra={"error": reason})
+                _log.warning("relay not notified (%s), it polls meanwhile", in_words(error))
                 self._drop_connection()
                 self._due = True
                 pause = RECONNECT_SECONDS

@@ -21,6 +21,7 @@ from domain.wire.jsontext import parse
 from storage.deliveries.matching import MatchedEvent
 from storage.expiry.rows import RELATIONS, stored_imported_at
 from storage.sealing import SealBrokenError, Sealer
+from storage.unavailable import in_words
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +162,8 @@ class ExpiryFromEvents:
             if not str(getattr(error.orig, "sqlstate", "")).startswith(NEVER_STORABLE):
                 raise
             logger.error(
-                "expiry rows (%s) not updated from %s events, the data cannot be stored: %s", kind, len(rows), error
+                "expiry rows of %s not updated from %d events, whose data cannot be stored (%s); they are delivered",
+                *(kind, len(rows), in_words(error)),
             )
 
     def _values(self, store_code: str, told: Told) -> dict[str, Any]:

@@ -156,8 +156,13 @@ class PlatformRows:
                     yield connection
             except _UNUSABLE as error:
                 raise SourceUnusableError(
-                    f"{relation.view} in the database of EXPIRY_DATABASE_URL cannot be read: {error}; "
+                    f"{relation.view} in the database of EXPIRY_DATABASE_URL cannot be read: {error.args[0]}; "
                     "`loyalty-webhooks expiry check-source` lists what is missing"
+                ) from error
+            except asyncpg.QueryCanceledError as error:
+                raise SourceUnusableError(
+                    f"{relation.view} in the database of EXPIRY_DATABASE_URL took longer than "
+                    "EXPIRY_STATEMENT_TIMEOUT_SECONDS; give the view an index, or raise the setting"
                 ) from error
 
 

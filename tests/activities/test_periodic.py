@@ -36,7 +36,7 @@ async def test_an_outage_is_logged_in_plain_words_and_tried_again(caplog: pytest
     assert task.runs == 3
     assert [record.getMessage() for record in caplog.records] == [
         "partition maintenance failed (PostgreSQL: Connection refused), retrying in 0.001 s",
-        "partition maintenance failed (TimeoutError), retrying in 0.001 s",
+        "partition maintenance failed (PostgreSQL: no answer in time), retrying in 0.001 s",
     ]
 
 

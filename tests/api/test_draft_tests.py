@@ -161,7 +161,7 @@ async def test_without_a_worker_it_says_so_and_keeps_no_secret(
 ) -> None:
     monkeypatch.setattr("api.actions.draft_tests.ANSWER_SECONDS", 0.2)
     resources = replace(acting.api.resources, starts=TemporalActs(acting.running.client, "a queue nobody works at"))
-    with pytest.raises(Unavailable, match="No worker has taken the test"):
+    with pytest.raises(Unavailable, match="No worker has sent the test"):
         await send(DraftTests(resources, acting.api.store, WHO), draft(receiver.url("/hook")))
     [row] = await acting.api.execute("SELECT * FROM draft_test WHERE store_code = :store", store=acting.api.store)
     assert (row.sealed_headers, row.sealed_secret) == (None, None)

@@ -31,7 +31,7 @@ async def test_a_server_that_refuses_connections_is_named() -> None:
     error = await error_of(database, "SELECT 1")
     await database.close()
     assert is_outage(error)
-    assert "127.0.0.1" in in_words(error)
+    assert in_words(error) == "PostgreSQL: Connect call failed ('127.0.0.1', 9)"
 
 
 async def test_a_connection_that_the_server_ends_is_an_outage(module_database_url: str) -> None:
@@ -60,6 +60,35 @@ async def test_a_server_that_is_stopping_is_quoted_without_the_statement(module_
     assert in_words(error) == "PostgreSQL: the database system is starting up"
 
 
+@pytest.mark.parametrize(
+    ("sqlstate", "said"),
+    [
+        ("28P01", "PostgreSQL: as PostgreSQL says it"),
+        ("3D000", "PostgreSQL: as PostgreSQL says it"),
+        ("55P03", "PostgreSQL: another session holds a lock on the table (see pg_stat_activity)"),
+        ("57014", "PostgreSQL: a statement took too long and was cancelled"),
+        ("40P01", "PostgreSQL: deadlock with another session"),
+    ],
+)
+async def test_what_an_operator_repairs_and_what_passes_are_outages(
+    module_database_url: str, sqlstate: str, said: str
+) -> None:
+    database = Database(sqlalchemy_url(module_database_url), pool_size=1)
+    raising = f"DO $$ BEGIN RAISE EXCEPTION 'as PostgreSQL says it' USING ERRCODE = '{sqlstate}'; END $$"
+    error = await error_of(database, raising)
+    await database.close()
+    assert is_outage(error)
+    assert in_words(error) == said
+
+
+async def test_a_schema_that_does_not_fit_is_a_defect_with_its_remedy(module_database_url: str) -> None:
+    database = Database(sqlalchemy_url(module_database_url), pool_size=1)
+    error = await error_of(database, "SELECT * FROM missing")
+    await database.close()
+    assert not is_outage(error)
+    assert in_words(error) == "PostgreSQL: a table is missing; run `loyalty-webhooks migrate`"
+
+
 async def test_an_error_about_data_is_no_outage_and_quotes_nothing(module_database_url: str) -> None:
     database = Database(sqlalchemy_url(module_database_url), pool_size=1)
     error = await error_of(database, "SELECT CAST('4111 1111 1111 1111' AS uuid)")
@@ -71,7 +100,7 @@ async def test_an_error_about_data_is_no_outage_and_quotes_nothing(module_databa
 def test_temporal_is_named() -> None:
     error = RPCError("Timeout expired", RPCStatusCode.DEADLINE_EXCEEDED, b"")
     assert is_outage(error)
-    assert in_words(error) == "Temporal: Timeout expired"
+    assert in_words(error) == "Temporal: DEADLINE_EXCEEDED: Timeout expired"
 
 
 async def test_an_activity_that_an_outage_interrupts_says_so_in_log_and_web_ui(
