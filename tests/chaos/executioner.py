@@ -40,8 +40,8 @@ async def _act(stack: ChaosStack, action: Action) -> Disturbance:
         case "roll":
             detail += f", ended within {await stack.workers.roll():.1f} s"
         case "jump":
-            stack.clock.jump(name, action.seconds)
-            detail += f", by {action.seconds:+.0f} s"
+            stack.clock.jump(stack.clock.settable, action.seconds)
+            detail = f"{stack.clock.settable}, by {action.seconds:+.0f} s"
         case "fill":
             async with stack.disks[action.target].full():
                 await asyncio.sleep(action.seconds)

@@ -177,7 +177,7 @@ class TemporalProcesses:
 
 
 class WorkerPool:
-    """A number of workers, each started again when it dies. Every process has a clock that can be set wrong."""
+    """A number of workers, each started again when it dies. Every second one has a clock that can be set wrong."""
 
     def __init__(
         self, application: ChaosApplication, ports: PortReservations, clock: Clock, network: Network | None
