@@ -32,7 +32,7 @@ async def health_port(**limits: Any) -> AsyncIterator[str]:
 
 async def test_a_head_above_the_bound_is_refused() -> None:
     async with health_port() as root, peer(root) as client:
-        await client.send(ALIVE + b"a: " + b"a" * 128 * 1024)
+        await client.send(ALIVE + b"a: " + b"a" * 17 * 1024 + b"\r\n\r\n")
         assert b" 431 " in await client.closed()
 
 

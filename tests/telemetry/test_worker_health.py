@@ -15,6 +15,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from local.health import fetch
 from local.ports import hold_free
 from storage.database import Database
+from storage.unavailable import in_words
 from telemetry.worker_health import SDK_METRICS, SdkMetrics, worker_health
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.client import temporal_client
@@ -48,7 +49,13 @@ async def page(sdk: SdkMetrics, database_url: str) -> AsyncIterator[str]:
         port = held.getsockname()[1]
     registry = WorkerMetrics().registry
     async with worker_health(
-        "127.0.0.1", port, ping_database=database.ping, registry=registry, sdk=sdk, working=lambda: False
+        "127.0.0.1",
+        port,
+        ping_database=database.ping,
+        in_words=in_words,
+        registry=registry,
+        sdk=sdk,
+        working=lambda: False,
     ):
         yield f"http://127.0.0.1:{port}"
     await database.close()

@@ -23,7 +23,7 @@ from temporalio.client import (
     ScheduleUpdateInput,
     WorkflowHandle,
 )
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
 import workflows.expiry
@@ -222,7 +222,7 @@ async def test_temporal_being_away_ends_no_worker(database: Database, monkeypatc
 
         async def sync(self, *_: object, **__: object) -> None:  # type: ignore[override]
             calls.append(1)
-            raise RPCError("away", 14, b"")  # type: ignore[arg-type]
+            raise RPCError("away", RPCStatusCode.UNAVAILABLE, b"")
 
     async def tried_again() -> bool:
         return len(calls) > 2
