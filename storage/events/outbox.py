@@ -166,10 +166,15 @@ _LAPSED = text(f"""
 UNION ALL (SELECT workflow_id FROM lapsed WHERE batch ORDER BY since LIMIT :batches)
 """)
 
-# No join: with one, the planner would read the whole table to find the unmatched events.
+# Rows are locked in the order of matching, else the two could wait for each other. No join: with one, the planner would
+# read the whole table to find the unmatched events.
 _CLAIM_AGAIN = text(f"""
+WITH locked AS MATERIALIZED (
+    SELECT ctid AS row_ctid FROM event WHERE matched_at IS NULL AND workflow_id = ANY(:ids)
+    ORDER BY sequence FOR UPDATE
+)
 UPDATE event SET claimed_until = clock_timestamp() + make_interval(secs => :lease)
-WHERE matched_at IS NULL AND workflow_id = ANY(:ids)
+WHERE ctid = ANY(ARRAY(SELECT row_ctid FROM locked))
 RETURNING {_CLAIMED}
 """)
 

@@ -505,7 +505,7 @@ async def test_a_manual_attempt_whose_worker_dies_is_made_by_another_when_the_le
     await bench.execute("UPDATE subscription SET status = 'active'")
     unanswered = asyncio.Event()
     receiver.script(when(unanswered, status(500)), status(200))
-    async with workbench(cleared_url) as dying:
+    async with workbench(cleared_url, request_timeout_seconds=30) as dying:
         lost = asyncio.create_task(dying.attempt_once(message_id, action, recorded=1))
         await receiver.wait_for(2)
         repeated = asyncio.create_task(bench.attempt_once(message_id, action, recorded=1))
