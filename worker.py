@@ -320,6 +320,7 @@ async def run(settings: Settings, traces: Traces = NO_TRACES) -> None:
     metrics = WorkerMetrics()
     working = asyncio.Event()
     async with AsyncExitStack() as resources:
+        resources.callback(stopping.cancel)
         database = Database(
             settings.sqlalchemy_url,
             pool_size=settings.database_pool_size,
@@ -393,15 +394,17 @@ async def _work(
         ]
         watching = [asyncio.create_task(watch) for watch in watches]
         delivery = delivery_activities(database, dispatcher, backpressure, drains, retries, settings)
-        async with make_worker(client, [*delivery, *beside], settings):
-            working.set()
-            logger.info("worker %s on %s polls task queue %s", worker_id, socket.gethostname(), settings.task_queue)
-            await asyncio.wait([stopping, relaying, writing, *watching], return_when=asyncio.FIRST_COMPLETED)
-            working.clear()
-            relay.stop()
-            await relaying
-        for part in (writing, *watching):
-            if part.done():
-                part.result()  # raises the error of a failed part
-        for watch in watching:
-            watch.cancel()
+        try:
+            async with make_worker(client, [*delivery, *beside], settings):
+                working.set()
+                logger.info("worker %s on %s polls task queue %s", worker_id, socket.gethostname(), settings.task_queue)
+                await asyncio.wait([stopping, relaying, writing, *watching], return_when=asyncio.FIRST_COMPLETED)
+                working.clear()
+                relay.stop()
+                await relaying
+            for part in (writing, *watching):
+                if part.done():
+                    part.result()  # raises the error of a failed part
+        finally:
+            for part in (relaying, *watching):
+                part.cancel()

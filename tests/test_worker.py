@@ -156,9 +156,14 @@ async def test_a_worker_does_not_go_on_without_a_part(
 
     monkeypatch.setattr(part, method, mistake)
     monkeypatch.setenv("TEMPORAL_ADDRESS", temporal.client.service_client.config.target_host)
+    before = asyncio.all_tasks()
     with pytest.raises(ZeroDivisionError):
         async with asyncio.timeout(EXIT_SECONDS):
             await worker.run(settings_for(cleared_url))
+    left = asyncio.all_tasks() - before
+    if left:
+        await asyncio.wait(left, timeout=EXIT_SECONDS)
+    assert [task for task in left if not task.done()] == []
 
 
 async def stopped_more(proxy: TcpProxy, since: int) -> bool:
