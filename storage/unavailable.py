@@ -74,10 +74,11 @@ def in_words(error: BaseException) -> str:
         return type(error).__name__ + ("" if state is None else f", SQLSTATE {state}")
     if isinstance(error, PoolTimeoutError):
         return "PostgreSQL: no connection in the pool became free"
-    return f"PostgreSQL: {_text(driver_error(error) if isinstance(error, DBAPIError) else error)}"
+    return f"PostgreSQL: {outage_text(driver_error(error) if isinstance(error, DBAPIError) else error)}"
 
 
-def _text(error: BaseException | None) -> str:
+def outage_text(error: BaseException | None) -> str:
+    """Return the text of an outage's error, such as "the database system is starting up"."""
     if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
         return "the connection was lost"  # the driver's texts are about its own states
     if isinstance(error, TimeoutError):

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from domain.expiry.rows import Kind
 from storage.database import CONNECT_SECONDS
 from storage.expiry.rows import RELATIONS, SEALED, DueRow, Relation
+from storage.unavailable import BROKEN_CONNECTION, is_unavailable, outage_text
 
 logger = logging.getLogger(__name__)
 
@@ -149,21 +150,28 @@ class PlatformRows:
 
     @asynccontextmanager
     async def _reading(self, relation: Relation) -> AsyncIterator[asyncpg.Connection]:
-        async with (await self._opened()).acquire() as connection:
-            try:
-                async with connection.transaction(isolation="repeatable_read", readonly=True):
-                    await connection.execute(f"SET LOCAL statement_timeout = '{self._statement_timeout}'")
-                    yield connection
-            except _UNUSABLE as error:
-                raise SourceUnusableError(
-                    f"{relation.view} in the database of EXPIRY_DATABASE_URL cannot be read: {error.args[0]}; "
-                    "`loyalty-webhooks expiry check-source` lists what is missing"
-                ) from error
-            except asyncpg.QueryCanceledError as error:
-                raise SourceUnusableError(
-                    f"{relation.view} in the database of EXPIRY_DATABASE_URL took longer than "
-                    "EXPIRY_STATEMENT_TIMEOUT_SECONDS; give the view an index, or raise the setting"
-                ) from error
+        """A read-only transaction. Raises SourceUnusableError, and ConnectionError naming the database in an outage."""
+        try:
+            async with (
+                (await self._opened()).acquire() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                await connection.execute(f"SET LOCAL statement_timeout = '{self._statement_timeout}'")
+                yield connection
+        except _UNUSABLE as error:
+            raise SourceUnusableError(
+                f"{relation.view} in the database of EXPIRY_DATABASE_URL cannot be read: {error.args[0]}; "
+                "`loyalty-webhooks expiry check-source` lists what is missing"
+            ) from error
+        except asyncpg.QueryCanceledError as error:
+            raise SourceUnusableError(
+                f"{relation.view} in the database of EXPIRY_DATABASE_URL took longer than "
+                "EXPIRY_STATEMENT_TIMEOUT_SECONDS; give the view an index, or raise the setting"
+            ) from error
+        except BROKEN_CONNECTION as error:
+            if not is_unavailable(error):
+                raise
+            raise ConnectionError(f"database of EXPIRY_DATABASE_URL: {outage_text(error)}") from error
 
 
 _UNUSABLE = (

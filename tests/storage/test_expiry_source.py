@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from domain.expiry.rows import IssuedCouponRow, Kind, Row
 from storage.expiry.rows import RELATIONS, DueRow
 from storage.expiry.source import PlatformRows, SourceUnusableError, source_columns
+from temporal.outages import in_words, is_outage
 from tests.databases import empty_database
 from tests.expiry import row
 from tests.ground import STORE
@@ -222,3 +223,17 @@ async def test_a_view_the_role_may_not_read_is_said_so(platform: Platform) -> No
             await rows.close()
     finally:
         await platform.connection.execute(f"DROP ROLE {role}")
+
+
+async def test_an_outage_of_the_platforms_database_is_told_with_its_name(postgres: str, platform: Platform) -> None:
+    lost = PlatformRows(f"{postgres}/not_there", statement_timeout_seconds=5)
+    unreachable = PlatformRows("postgresql://reader@127.0.0.1:9/platform", statement_timeout_seconds=5)
+    for rows, words in ((lost, 'database "not_there" does not exist'), (unreachable, "Connect call failed")):
+        try:
+            with pytest.raises(ConnectionError) as raised:
+                await rows.still_due(STORE, Kind.POINTS, [UUID(int=1)])
+        finally:
+            await rows.close()
+        assert is_outage(raised.value)
+        assert in_words(raised.value).startswith("PostgreSQL: database of EXPIRY_DATABASE_URL: "), raised.value
+        assert words in in_words(raised.value)
