@@ -5,6 +5,7 @@ that was read. It skips locked rows, so it never waits for a lock while it holds
 themselves record the progress, so another run resumes one that was killed.
 """
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -199,8 +200,12 @@ class Resealing:
         """Process every column; return True if there was anything to do."""
         self._on_pass(number, await self._values())
         busy = False
+        waiting: dict[str, set[Identity]] = defaultdict(set)
+        """Rows that the last pass found locked, by table: who held them may have moved the value to another column."""
         for count in self.report.counts:
-            waiting, count.left, count.unopenable = count.left, set(), set()
+            waiting[count.column.table] |= count.left
+            count.left, count.unopenable = set(), set()
+        for count in self.report.counts:
             async for identities in self._steps(count.column):
                 current, other = await self._step(count, identities, dry=dry)
                 busy = busy or bool(other)
@@ -208,7 +213,7 @@ class Resealing:
                     count.current += current
                     count.other += len(other)
                 else:
-                    count.late += len(other - waiting)
+                    count.late += len(other - waiting[count.column.table])
                 self._on_step(len(identities))
         return busy
 
