@@ -13,7 +13,7 @@ from pathlib import Path
 DEFAULT_DATA_DIRECTORY = Path(".loyalty-webhooks")
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
-LOCK_PATIENCE_SECONDS = 0.3
+LOCK_PATIENCE_SECONDS = 2.0
 """Time to wait for the lock. `status` and `down` take it for an instant to see if it is held."""
 
 LOG_LIMIT_BYTES = 64 * 1024 * 1024

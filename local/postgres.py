@@ -36,6 +36,7 @@ USER = "loyalty"
 DATABASE = "loyalty_webhooks"
 ITSELF = "/proc/self/cwd"
 CONNECT_SECONDS = 1.0
+FIRST_CONNECT_SECONDS = 30.0
 STOP_SECONDS = 6.0
 """Time to stop. Allows for a final checkpoint of 256 MB; the stack's own deadline may be earlier."""
 
@@ -201,12 +202,13 @@ class PostgresServer:
             connection = await asyncpg.connect(self.address("postgres"), timeout=CONNECT_SECONDS)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return False
-        await connection.close(timeout=CONNECT_SECONDS)
+        with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await connection.close(timeout=CONNECT_SECONDS)
         return True
 
     async def ensure_database(self) -> None:
         """Create the database if it is missing."""
-        connection = await asyncpg.connect(self.address("postgres"), timeout=CONNECT_SECONDS)
+        connection = await asyncpg.connect(self.address("postgres"), timeout=FIRST_CONNECT_SECONDS)
         try:
             if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
                 await connection.execute(f'CREATE DATABASE "{DATABASE}"')

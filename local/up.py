@@ -30,6 +30,9 @@ DEMO_WITHIN_SECONDS = 120.0
 STOP_WITHIN_SECONDS = 15.0
 """Time for `up` to stop before it is killed. `up` itself takes at most 10 s."""
 
+KILLED_WITHIN_SECONDS = 15.0
+"""Time for a killed `up` to be gone."""
+
 HOLDER_NAMED_WITHIN_SECONDS = 2.0
 IMPATIENT_AFTER_SECONDS = 1.0
 """Minimum time between two Ctrl-C that kill the stack. A single Ctrl-C may arrive twice, from the terminal and from a
@@ -205,7 +208,7 @@ async def _stop(data: DataDirectory, holder: int) -> None:
         await until(lambda: process is None or not process.is_alive(), STOP_WITHIN_SECONDS)
         return
     send(holder, signal.SIGKILL)
-    if not await until(lambda: not data.is_locked(), STOP_WITHIN_SECONDS):
+    if not await until(lambda: not data.is_locked(), KILLED_WITHIN_SECONDS):
         raise StackError(f"The stack in {data.root} (pid {holder}) does not end.")
     await _clean_up(data)
 
