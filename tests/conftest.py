@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from functools import partial
 
 import certifi
+import hypothesis
 import pytest
 from pwdlib.hashers.argon2 import Argon2Hasher
 from temporalio.testing import WorkflowEnvironment
 from xdist.remote import Producer
 
-from storage.database import Database
+from storage.database import SERVER_SETTINGS, Database
 from tests.chaos import isolation
 from tests.databases import cloned_database, migrated_template, server_url, sqlalchemy_url
 from tests.ground import Ground
@@ -24,6 +25,15 @@ from tests.temporal_server import new_namespace, real_server, skipping_server
 SERVER_FIXTURES = frozenset({"postgres", "programs"})
 """Fixtures that stand for everything outside the test process. A fixture that needs a server requests one of them, so
 that `--no-servers` finds the tests that depend on it."""
+
+hypothesis.settings.register_profile(
+    "by-outcome",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    phases=[phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.explain],
+)
+"""Properties are judged by their outcome: on a loaded machine neither a slow example nor a slow draw is a failure.
+To explain a failure Hypothesis traces every line of every example, which takes many times as long as the example."""
 
 TEMPORAL_OF_NOBODY = "127.0.0.1:9"
 
@@ -42,6 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Start one PostgreSQL server for the run; the pytest-xdist workers find its address in their environment."""
     gc.set_threshold(GC_THRESHOLD)
+    hypothesis.settings.load_profile("by-outcome")
     # Else a test without Temporal would take the default, which is the one of a stack on this machine.
     os.environ["TEMPORAL_ADDRESS"] = TEMPORAL_OF_NOBODY
     needless = config.option.collectonly or config.option.no_servers
@@ -61,12 +72,28 @@ def cheap_passwords() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def patient_databases() -> Iterator[None]:
+    """Time for connections, look-ups and open transactions in this process while others keep the machine busy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("storage.database.CONNECT_SECONDS", 30)
+        patch.setitem(SERVER_SETTINGS, "idle_in_transaction_session_timeout", "60000")
+        patch.setattr("api.login.principals.LOOK_UP_SECONDS", 60.0)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def few_authorities() -> Iterator[None]:
     """One public authority in this process instead of 140, which each TLS context of a sender would read anew."""
     with pytest.MonkeyPatch.context() as patch:
         first, end, _ = certifi.contents().partition("-----END CERTIFICATE-----\n")
         patch.setattr("sending.http.tls.certifi.contents", lambda: first + end)
         yield
+
+
+@pytest.fixture
+def patient_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First attempts that their batch waits for, however long a busy machine holds them up."""
+    monkeypatch.setattr("activities.deliver.STALL_SECONDS", 60.0)
 
 
 @pytest.fixture(scope="session")

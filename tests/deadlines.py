@@ -11,9 +11,14 @@ WAITED_SHARE = 0.05
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], deadline_seconds: float, what: str) -> None:
-    """Return when the condition holds; fail, saying what was awaited, when it does not by then."""
+    """Return when the condition holds; fail, saying what was awaited, when it does not by then.
+
+    The last look begins after the deadline: an earlier one may have been held up itself.
+    """
     began = time.monotonic()
+    over = False
     while not await condition():
+        assert not over, f"not within {deadline_seconds} s: {what}"
         waited = time.monotonic() - began
-        assert waited < deadline_seconds, f"not within {deadline_seconds} s: {what}"
+        over = waited >= deadline_seconds
         await asyncio.sleep(min(max(PAUSE_SECONDS, waited * WAITED_SHARE), LONGEST_PAUSE_SECONDS))

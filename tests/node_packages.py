@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent / "node"
-INSTALL_SECONDS = 60
+INSTALL_SECONDS = 240
 
 
 def node() -> str:

@@ -5,12 +5,12 @@ import contextlib
 import os
 import re
 import signal
-import socket
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from local.ports import hold_free
 from tests.commands.running import lines_until
 from tests.house import ROOT
 
@@ -46,8 +46,9 @@ def comparable(text: str, port: str = PORT) -> list[str]:
 
 
 def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return str(listening.getsockname()[1])
+    """A port that no other process gets by asking for any: it is below their range."""
+    with hold_free() as held:
+        return str(held.getsockname()[1])
 
 
 class Shell:

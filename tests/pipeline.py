@@ -49,7 +49,7 @@ def settings_for(database_url: str, **overrides: Any) -> Settings:
         "allowed_ports": (),
         "allowed_networks": "127.0.0.0/8,::1/128",
         "shutdown_grace_seconds": 2,
-        "request_timeout_seconds": 3,
+        "request_timeout_seconds": 20,
     }
     return Settings(_env_file=None, **(values | overrides))
 
@@ -82,6 +82,7 @@ async def pipeline(
     relaying: bool = True,
     traces: Traces = NO_TRACES,
     retries_through: Client | None = None,
+    claim_lease_seconds: float = 2,
     **overrides: Any,
 ) -> AsyncIterator[Pipeline]:
     """Worker and relay until the block ends; then an orderly stop. Several on one task queue need a client each."""
@@ -97,7 +98,7 @@ async def pipeline(
             worker.beside_delivery(settings, database, dispatcher) as beside,
         ):
             backpressure = Backpressure()
-            relay_settings = RelaySettings(settings.task_queue, settings.batch_events, 0.2, 2)
+            relay_settings = RelaySettings(settings.task_queue, settings.batch_events, 0.2, claim_lease_seconds)
             routing = VersionRouting(client, worker.version_of(settings))
             relay = Relay(database, client, backpressure, relay_settings, metrics, routing, traces)
             following = asyncio.create_task(routing.watch())

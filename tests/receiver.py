@@ -271,7 +271,7 @@ class Receiver:
         name = host or (f"[{self._host}]" if ":" in self._host else self._host)
         return f"{'https' if self._tls else 'http'}://{name}:{self.port}{path}"
 
-    async def wait_for(self, count: int, *, within: float = 10.0) -> list[Received]:
+    async def wait_for(self, count: int, *, within: float = 30.0) -> list[Received]:
         """Return the requests once there are `count`; raises TimeoutError with what there is instead."""
         try:
             async with asyncio.timeout(within), self._arrival:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,6 +21,8 @@ from tests.deadlines import eventually
 
 PROGRAMS = Path(sys.executable).parent
 NAMESPACE_SECONDS = 20.0
+START_TIMEOUT = timedelta(seconds=60)
+"""A start takes 1.2 s. The SDK gives up after five, which all processes of a run that starts may exceed."""
 
 
 @asynccontextmanager
@@ -30,6 +33,7 @@ async def real_server() -> AsyncIterator[WorkflowEnvironment]:
         dev_server_existing_path=str(PROGRAMS / "temporal"),
         search_attributes=SEARCH_ATTRIBUTE_KEYS,
         dev_server_log_level="error",
+        dev_server_startup_timeout=START_TIMEOUT,
     ) as environment:
         yield environment
 
@@ -90,6 +94,7 @@ async def skipping_server() -> AsyncIterator[WorkflowEnvironment]:
     async with await WorkflowEnvironment.start_time_skipping(
         data_converter=data_converter(()),
         test_server_existing_path=str(PROGRAMS / "temporal-test-server"),
+        test_server_startup_timeout=START_TIMEOUT,
     ) as environment:
         await _register_search_attributes(environment.client)
         yield environment

@@ -74,6 +74,7 @@ def test_what_scrapes_the_pods_is_valid_and_names_their_jobs_as_the_alerts_ask(t
 
 
 @pytest.mark.usefixtures("programs")
+@pytest.mark.timeout(300)
 def test_each_alert_fires_for_its_cause_and_not_without_it() -> None:
     promtool("test", "rules", "rules_test.yml")
     cases = [case for test in TESTS for case in test["alert_rule_test"]]

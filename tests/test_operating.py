@@ -13,13 +13,13 @@ from sqlalchemy import text
 from temporalio.testing import WorkflowEnvironment
 
 from settings import Settings
-from storage.database import SERVER_SETTINGS, Database
+from storage.database import IDLE_IN_TRANSACTION_MS, SERVER_SETTINGS, Database
 from tests.databases import empty_database, sqlalchemy_url
 from tests.deadlines import eventually
 from tests.house import ROOT
 from tests.pages import PATIENCE_SECONDS, blocks, free_port, typing_shell
 from tests.replay.actions import table
-from tests.temporal_server import PROGRAMS
+from tests.temporal_server import PROGRAMS, START_TIMEOUT
 
 PAGE = (ROOT / "docs" / "operating.md").read_text()
 BLOCKS = re.findall(r"^ *```(\w+)\n(.*?)^ *```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -49,7 +49,8 @@ def test_a_pooler_is_configured_for_every_parameter_that_it_does_not_forward() -
     [roles] = [block for language, block in BLOCKS if language == "sql"]
     ignored = re.findall(r"^ignore_startup_parameters = (.*)$", pooler, re.MULTILINE)
     assert set(ignored[0].split(", ")) == set(SERVER_SETTINGS)
-    for name, value in SERVER_SETTINGS.items():
+    in_seconds = {"idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS)}
+    for name, value in (SERVER_SETTINGS | in_seconds).items():
         written = f"'{int(value) // 1000}s'" if name.endswith("_timeout") else value
         assert f"SET {name} = {written};" in roles
 
@@ -58,7 +59,9 @@ def test_a_pooler_is_configured_for_every_parameter_that_it_does_not_forward() -
 async def temporal_address(programs: None) -> AsyncIterator[str]:
     """A Temporal with nothing of ours in it."""
     async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=str(PROGRAMS / "temporal"), dev_server_log_level="never"
+        dev_server_existing_path=str(PROGRAMS / "temporal"),
+        dev_server_log_level="never",
+        dev_server_startup_timeout=START_TIMEOUT,
     ) as temporal:
         yield temporal.client.service_client.config.target_host
 
@@ -72,6 +75,7 @@ def with_own_servers(block: str, database_url: str, temporal_address: str) -> st
 
 
 @pytest.mark.stack
+@pytest.mark.timeout(600)
 async def test_the_commands_of_the_readme_bring_up_a_working_installation(
     tmp_path: Path, postgres: str, temporal_address: str
 ) -> None:
@@ -80,7 +84,7 @@ async def test_the_commands_of_the_readme_bring_up_a_working_installation(
     port = free_port()
     async with empty_database() as database_url, typing_shell(tmp_path, port) as shell:
         block = with_own_servers(block, database_url, temporal_address)
-        printed = await shell.run(f"export API_PORT={port}\n{block}")
+        printed = await shell.run(f"export API_PORT={port}\n{block}", BLOCK_SECONDS)
         keys = [line for line in printed if re.fullmatch(r"lwk_\S+", line)]
         assert len(keys) == 1, printed
         shell.type(f"loyalty-webhooks emit --sample --api http://127.0.0.1:{port} --key {keys[0]} --patience 60\n")
@@ -94,7 +98,7 @@ async def test_the_commands_of_the_readme_bring_up_a_working_installation(
 
         await eventually(taken, PATIENCE_SECONDS, "the worker has taken every event")
         await database.close()
-        await shell.run("kill %1 %2; wait")
+        await shell.run("kill %1 %2; wait", BLOCK_SECONDS)
 
 
 @pytest.mark.stack

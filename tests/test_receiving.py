@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from domain.wire.signing import format_secret, signature_headers
 from sending.requests import TEST_HEADER
 from tests.domain.reference_signatures import VECTORS
 from tests.node_packages import node, node_modules
+from tests.pages import free_port
 from tests.sending.http.sending import LOCAL, local_sender, request_to
 
 PAGE = Path(__file__).parents[1] / "docs" / "receiving.md"
@@ -52,16 +52,10 @@ pytestmark = pytest.mark.usefixtures("programs")
 languages = pytest.mark.parametrize("language", INTERPRETERS)
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 @asynccontextmanager
 async def running_receiver(language: str, folder: Path) -> AsyncIterator[str]:
     """Start the page's receiver; yields its URL."""
-    interpreter, name, port = INTERPRETERS[language](), f"receiver.{language}", free_port()
+    interpreter, name, port = INTERPRETERS[language](), f"receiver.{language}", int(free_port())
     (folder / name).write_text(program(name))
     serve = ["-S", f"127.0.0.1:{port}"] if language == "php" else []
     environment = os.environ | {

@@ -1,6 +1,7 @@
 """First and later attempts as activities: made once, resumed, joined, waited for, taken over from the dead."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -19,6 +20,8 @@ from tests.deadlines import eventually
 from tests.ground import Ground
 from tests.receiver import Receiver, status, when
 from tests.workbench import Workbench, workbench
+
+pytestmark = pytest.mark.usefixtures("patient_batches")
 
 SCHEDULE = (60, 60)
 
@@ -64,7 +67,8 @@ async def test_a_second_execution_sends_nothing_that_has_an_outcome(
     first = await bench.attempt_events(event_ids)
     assert (first.delivered, first.retrying, first.unsettled) == (1, 1, await bench.refs(event_ids))
     due_at = await bench.scalar("SELECT next_attempt_at FROM delivery WHERE status = 'pending'")
-    assert 54 <= float(await bench.scalar("SELECT extract(epoch FROM :at - clock_timestamp())", at=due_at)) <= 66
+    failed_at = await bench.scalar("SELECT max(outcome_at) FROM attempt WHERE failure IS NOT NULL")
+    assert 53.9 <= (due_at - failed_at).total_seconds() <= 66.1
     for again in (await bench.attempt_events(event_ids), await other.attempt_events(event_ids)):
         assert (again.delivered, again.exhausted, again.retrying) == (0, 0, 1)
     assert await bench.scalar("SELECT next_attempt_at FROM delivery WHERE status = 'pending'") == due_at
@@ -210,7 +214,7 @@ async def test_a_match_whose_attempts_are_not_begun_holds_up_no_other_worker(
     monkeypatch.setattr(bench.activities, "_begin", withdrawn)
     with pytest.raises(asyncio.CancelledError):
         await bench.attempt_events(event_ids)
-    await eventually(interrupted, 5, "the intent that nobody attempts is closed")
+    await eventually(interrupted, 30, "the intent that nobody attempts is closed")
     first = await other.attempt_events(event_ids)
     assert first.delivered == 1
     [message_id] = [row.message_id for row in await bench.execute("SELECT message_id FROM delivery")]
@@ -280,7 +284,8 @@ async def test_matches_that_fail_in_an_outage_are_looked_after_by_one_task(
         for _ in range(20):
             with pytest.raises(ApplicationError):
                 await bench.attempt_events(event_ids)
-        assert len(asyncio.all_tasks() - before) == 1
+        begun = [task for task in asyncio.all_tasks() - before if "_interrupt_unbegun" in repr(task.get_coro())]
+        assert len(begun) == 1
         assert len(bench.activities._unbegun) == 3
     await bench.activities._interrupting
 
@@ -294,7 +299,7 @@ async def test_a_lease_of_its_own_with_nothing_under_way_does_not_hold_a_worker_
     async with bench.database.transaction() as connection:
         keys = [(ref.store_code, UUID(ref.event_id)) for ref in await bench.refs(event_ids)]
         orphans = await match(connection, keys, worker_id=bench.worker_id, may_begin=lambda _: True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         end = await bench.deliver_webhook(orphans[0].message_id)
         assert end.status == "delivered"
         first = await bench.attempt_events(event_ids)
@@ -351,6 +356,7 @@ async def test_activities_cancelled_at_any_moment_leave_no_connection_and_no_del
     await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
     batches = [await bench.emit("CustomerUpdated", "{}", 2) for _ in range(25)]
     complaints: list[str] = []
+    gc.collect()  # what earlier tests left would complain here
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
     try:
         for turns, event_ids in enumerate(batches):
@@ -367,7 +373,11 @@ async def test_activities_cancelled_at_any_moment_leave_no_connection_and_no_del
         for message_id in await bench.waiting():
             await bench.deliver_webhook(message_id)
         await bench.until_statuses({"delivered": 50})
-        assert bench.database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+        async def all_returned() -> bool:
+            return bool(bench.database.pool.checkedout() == 0)
+
+        await eventually(all_returned, 20, "every connection is back in the pool")
     finally:
         asyncio.get_running_loop().set_exception_handler(None)
     assert complaints == []
@@ -509,7 +519,7 @@ async def test_a_failed_attempt_tells_temporal_the_delay_and_not_a_word_of_the_r
     await bench.subscribe("CustomerUpdated", receiver.url(f"/hook?key={secret}"))
     await bench.attempt_events(await bench.emit("CustomerUpdated", "{}"))
     [message_id] = await bench.waiting()
-    assert await seconds_until(bench, "next_attempt_at") == pytest.approx(7200, abs=2)
+    assert await seconds_until(bench, "next_attempt_at") == pytest.approx(7200, abs=60)
     with pytest.raises(ApplicationError) as raised:
         await bench.deliver_webhook(message_id)
     error = raised.value
@@ -536,7 +546,10 @@ async def test_attempts_go_on_until_none_is_left(bench: Workbench, receiver: Rec
     assert await bench.statuses() == {"exhausted": 1}
 
 
-async def test_more_at_once_than_there_are_connections_only_wait(cleared_url: str, receiver: Receiver) -> None:
+async def test_more_at_once_than_there_are_connections_only_wait(
+    cleared_url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver, "FIRST_ATTEMPTS_SECONDS_WITH_FAILURES", 60)
     receiver.script(*[status(500)] * 80)
     async with workbench(cleared_url, database_pool_size=3, breaker_failures=1000) as bench:
         await bench.subscribe("CustomerUpdated", receiver.url("/hook"), retry_schedule=[600, 600])

@@ -202,7 +202,10 @@ async def test_a_slice_ends_after_its_time_and_the_next_goes_on(ground: ExpiryGr
     assert await run(activities.scan, ScanRef(progress.scan_id)) == progress  # asked again: nothing more
 
 
-async def test_notices_wait_while_their_store_has_much_to_deliver(ground: ExpiryGround) -> None:
+async def test_notices_wait_while_their_store_has_much_to_deliver(
+    ground: ExpiryGround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.expiry.BACKLOG_WAIT_SECONDS", 60.0)
     await ground.emit("CustomerUpdated", "{}", BACKLOG_EVENTS)
     await ground.put(Kind.POINTS, [NOON])
     scan = asyncio.create_task(scanned(activities_of(ground)))
@@ -314,5 +317,5 @@ async def test_the_relay_is_woken_by_what_is_emitted(ground: ExpiryGround) -> No
     async def heard() -> bool:
         return bool(notified)
 
-    await eventually(heard, 5, "the relay is notified")
+    await eventually(heard, 30, "the relay is notified")
     await listener.close()

@@ -27,6 +27,8 @@ from tests.receiver import Receiver, status, when
 from tests.sending.drain.rounds import round_of
 from tests.workbench import NotedDrains, Workbench, workbench
 
+pytestmark = pytest.mark.usefixtures("patient_batches")
+
 EVENT = "CustomerUpdated"
 HOUR = 3600
 
@@ -236,9 +238,8 @@ async def test_more_retries_than_may_fall_due_in_one_second_are_held_over_all_su
 
 
 async def test_the_drain_sends_too_many_retries_at_their_instants_and_holds_what_fails_again(
-    bench: Workbench, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    bench: Workbench, receiver: Receiver
 ) -> None:
-    monkeypatch.setattr(drain, "ROUND_SECONDS", 0.5)
     subscription_id = await almost_overloaded(bench, receiver, 0)
     await bench.attempt_events(await bench.emit(EVENT, "{}", 2))
     before = await round_of(bench, subscription_id)
@@ -391,7 +392,7 @@ async def test_an_attempt_that_queues_for_longer_than_its_activity_goes_on_and_t
         await receiver.wait_for(3)
         environment = ActivityEnvironment()
         queued = asyncio.create_task(bench.deliver_webhook(second, environment=environment))
-        await eventually(lambda: is_queued(bench, second), 10, "the attempt queues")
+        await eventually(lambda: is_queued(bench, second), 30, "the attempt queues")
         environment.cancel()  # as when the activity has timed out
         with pytest.raises(asyncio.CancelledError):
             await queued
@@ -426,7 +427,7 @@ async def test_an_activity_whose_attempt_the_drain_withdraws_logs_no_fault(
             bench.dispatcher.queues.withdraw(subscription_id, [second])
             return joining.done()
 
-        await eventually(withdrawn, 10, "the activity's attempt is withdrawn")
+        await eventually(withdrawn, 30, "the activity's attempt is withdrawn")
         if activity == "deliver-webhook":
             assert (await joining).status == "held"
         else:

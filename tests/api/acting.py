@@ -1,7 +1,7 @@
 """The API and a worker on one database and one Temporal, for tests of what a person does; each test has a store."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,13 +10,14 @@ import httpx
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
+from domain.delivery.identity import manual_attempt_id
 from storage.access.stores import create_store
 from tests.api.running import RunningApi, running_api
 from tests.deadlines import eventually
 from tests.pipeline import Pipeline, pipeline
 
-AT_ONCE_SECONDS = 2.0
-"""OperatorActions take effect within so long."""
+AT_ONCE_SECONDS = 15.0
+"""OperatorActions take effect within so long: whatever else could bring their effect about comes after a minute."""
 
 PATIENCE_SECONDS = 20.0
 EVENT = "CustomerUpdated"
@@ -41,6 +42,10 @@ class ActionStarts:
         answer = await self.api.emit(name)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["eventId"])
+
+    async def attempted_by_hand(self, message_id: str) -> None:
+        """Wait until the activity of a manual attempt has ended: another one is refused until then."""
+        await self.running.client.get_activity_handle(manual_attempt_id(UUID(message_id))).result()
 
     async def act(self, path: str, body: Any = None) -> httpx.Response:
         """POST below the store's webhooks."""
@@ -130,13 +135,15 @@ async def acting_installation(
     database_url: str, temporal: WorkflowEnvironment, **overrides: Any
 ) -> AsyncIterator[ActionStarts]:
     """API and worker until the block ends."""
-    fast = {"breaker_failures": 3, "breaker_first_probe_seconds": 60, "breaker_longest_probe_seconds": 60}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TEMPORAL_ADDRESS", temporal.client.service_client.config.target_host)
-        async with pipeline(database_url, temporal.client, **fast, **overrides) as running:
+    breaker = {"breaker_failures": 3, "breaker_first_probe_seconds": 60, "breaker_longest_probe_seconds": 60}
+    async with AsyncExitStack() as closing:
+        with pytest.MonkeyPatch.context() as patch:  # ends at once: others make their Temporal clients meanwhile
+            patch.setenv("TEMPORAL_ADDRESS", temporal.client.service_client.config.target_host)
+            work = pipeline(database_url, temporal.client, **breaker, **overrides)
+            running = await closing.enter_async_context(work)
             same = {"task_queue": running.settings.task_queue, "encryption_keys": running.settings.encryption_keys}
-            async with running_api(database_url, **same) as api:
-                yield ActionStarts(api, running)
+            api = await closing.enter_async_context(running_api(database_url, **same))
+        yield ActionStarts(api, running)
 
 
 async def in_a_new_store(installed: ActionStarts) -> ActionStarts:

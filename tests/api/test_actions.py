@@ -92,7 +92,7 @@ class TestSubscriptions:
         async with acting.api.database.transaction() as recorder:
             await record_health(recorder, (), {found: 1}, BreakerRules())
             enabling = asyncio.create_task(acting.act(f"subscription/{subscription}/enable"))
-            await eventually(partial(blocks_another, recorder), 10, "the enabling waits for the recorder")
+            await eventually(partial(blocks_another, recorder), 30, "the enabling waits for the recorder")
             await disable_by_system(recorder, found, reason="http_gone")
         assert (await enabling).json()["status"] == "active"
 
@@ -156,7 +156,7 @@ class TestSendTest:
         for _ in range(4):  # one more than open the breaker
             message_id = (await acting.acted(f"subscription/{subscription}/send-test"))["messageId"]
             found = await acting.ended(message_id)
-            await eventually(lambda: self._is_over(acting, subscription), 10, "the test's workflow")
+            await eventually(lambda: self._is_over(acting, subscription), 30, "the test's workflow")
         assert (found["status"], found["reason"], found["lastFailure"]) == ("exhausted", "test", "http_gone")
         assert (await acting.explain(found["eventId"], subscription))["items"][0]["code"] == "test_failed"
         assert (await acting.look(f"subscription/{subscription}"))["status"] == "active"
@@ -311,6 +311,7 @@ class TestSendNow:
         for attempts in (1, 2):
             await acting.acted(f"delivery/{delivery['messageId']}/send-now")
             await acting.until(waiting, "held", attempts, AT_ONCE_SECONDS)
+            await acting.attempted_by_hand(delivery["messageId"])
         shown = await acting.look(f"delivery/{delivery['messageId']}")
         assert [(one["trigger"], one["statusCode"]) for one in shown["attemptList"]] == [("manual", 500)] * 2
         await acting.acted(f"subscription/{subscription}/disable")
@@ -368,7 +369,10 @@ class TestCancel:
         assert await acting.refused(f"delivery/{message_id}/cancel") == "It has been delivered already."
 
 
-async def test_a_page_links_to_the_run_of_the_activity_that_waits(acting: ActionStarts, receiver: Receiver) -> None:
+async def test_a_page_links_to_the_run_of_the_activity_that_waits(
+    acting: ActionStarts, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.temporal_links.KNOWN_SECONDS", 10.0)
     receiver.script(status(503))
     await acting.subscribe(receiver.url("/hook"))
     message_id = await acting.until(await acting.emit(), "pending", 1)
@@ -442,7 +446,7 @@ async def test_an_attempt_that_temporal_does_not_start_is_refused_and_audited_an
     action: str,
     before: str,
 ) -> None:
-    monkeypatch.setattr("api.refusals.TEMPORAL_SECONDS", 1.0)
+    monkeypatch.setattr("api.refusals.TEMPORAL_SECONDS", 4.0)
     host, port = temporal.client.service_client.config.target_host.split(":")
     async with tcp_proxy(host, int(port)) as proxy:
         monkeypatch.setenv("TEMPORAL_ADDRESS", f"127.0.0.1:{proxy.port}")
@@ -456,7 +460,7 @@ async def test_an_attempt_that_temporal_does_not_start_is_refused_and_audited_an
                 query = "SELECT count(*) = :count FROM audit WHERE object_id = :id"
                 return bool((await api.execute(query, count=count, id=str(message_id)))[0][0])
 
-            await eventually(lambda: audited(1), 10, "the act is noted before Temporal is asked")
+            await eventually(lambda: audited(1), 30, "the act is noted before Temporal is asked")
             assert not asked.done()
             open_ones = await api.execute(
                 "SELECT query FROM pg_stat_activity WHERE datname = current_database() "

@@ -38,7 +38,7 @@ class TestRecover:
         async def finished() -> bool:
             return bool((await acting.look(f"recover/{begun['recoverId']}"))["status"] == "finished")
 
-        await eventually(finished, 10, "the end of the recovery")
+        await eventually(finished, 30, "the end of the recovery")
         found = await acting.look(f"recover/{begun['recoverId']}")
         assert (found["done"], found["count"], found["webhookSubscriptionId"]) == (2, 2, subscription)
         assert "finished already" in await acting.refused(f"recover/{begun['recoverId']}/cancel")
@@ -121,7 +121,7 @@ class TestBackfill:
         begun = await acting.acted(path, {"backfill": {"since": SINCE, "ratePerSecond": 100}})
         for event in events:
             await acting.until(event, "delivered", 1)
-        await eventually(lambda: self._finished(acting, begun["backfillId"]), 10, "the end of the backfill")
+        await eventually(lambda: self._finished(acting, begun["backfillId"]), 30, "the end of the backfill")
         found = await acting.look(f"backfill/{begun['backfillId']}")
         assert (found["count"], found["opened"], found["done"], found["delivered"]) == (3, 3, 3, 3)
         assert len(receiver.requests) == 4

@@ -122,9 +122,9 @@ async def test_an_unknown_user_takes_as_long_as_a_wrong_password(passwords: Pass
     taken: dict[str | None, list[float]] = {stored: [], None: []}
     for _ in range(3):
         for hashed, times in taken.items():
-            began = time.perf_counter()
+            began = time.process_time()
             assert await passwords.verify("wrong", hashed) == (False, None)
-            times.append(time.perf_counter() - began)
+            times.append(time.process_time() - began)
     wrong, unknown = (sorted(times)[1] for times in taken.values())
     assert 1 / 3 < wrong / unknown < 3
 
@@ -162,7 +162,7 @@ async def test_the_reuse_of_a_refresh_token_ends_the_access_tokens_of_the_log_in
     installed: Installation, shop: Shop
 ) -> None:
     username = await administrator(installed)
-    async with serving(installed.app) as root, httpx.AsyncClient(base_url=root) as client:
+    async with serving(installed.app) as root, httpx.AsyncClient(base_url=root, timeout=30) as client:
         pairs = [(await log_in(client, username)).json() for _ in range(2)]
         renewed = await client.post("/api/token/refresh", json={"refresh_token": pairs[0]["refresh_token"]})
 
@@ -306,7 +306,7 @@ async def test_a_new_password_ends_the_tokens_made_before(installed: Installatio
     async def out() -> bool:
         return await enter(inside, shop) == INVALID
 
-    await eventually(out, 2, "the token of the old password is refused")
+    await eventually(out, 20, "the token of the old password is refused")
     refreshed = await client.post("/api/token/refresh", json={"refresh_token": pair["refresh_token"]})
     assert refreshed.status_code == 401
     assert (await log_in(client, username)).status_code == 401
@@ -323,7 +323,7 @@ async def test_a_deactivated_administrator_is_out_and_cannot_come_back(installed
     async def out() -> bool:
         return await enter(inside, shop) == INVALID
 
-    await eventually(out, 2, "the token is refused")
+    await eventually(out, 20, "the token is refused")
     assert (await log_in(client, username)).status_code == 401
     assert (await client.post("/api/token/refresh", json={"refresh_token": pair["refresh_token"]})).status_code == 401
 
@@ -345,10 +345,12 @@ async def test_a_revoked_key_is_out_within_a_second(installed: Installation, sho
     revoked = time.monotonic()
 
     async def out() -> bool:
-        return await enter(caller, shop) == REQUIRED
+        began = time.monotonic()
+        refused = await enter(caller, shop) == REQUIRED
+        assert refused or began - revoked < 1.0
+        return refused
 
-    await eventually(out, 2, "the revoked key is refused")
-    assert time.monotonic() - revoked < 1.5
+    await eventually(out, 20, "the revoked key is refused")
 
 
 async def test_an_expired_key_is_refused(installed: Installation, shop: Shop) -> None:

@@ -22,7 +22,7 @@ BATCH_BYTES = 8 * 1024 * 1024
 EVENT_BYTES = 256 * 1024
 ATTEMPTS = 3
 """The best of so many counts: garbage is collected in some."""
-TIMES_IDLE = 100
+TIMES_IDLE = 300
 """Maximum delay of another client's request, as a multiple of the idle one. Without the bounds it was above 1,000."""
 
 

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from storage.database import Database
-from storage.events.outbox import NOTIFY_INTERVAL_SECONDS, OUTBOX_CHANNEL
+from storage.events.outbox import NOTIFY_INTERVAL_SECONDS, OUTBOX_CHANNEL, EventBacklog
 from tests.api.running import NDJSON, RunningApi, running_api
 from tests.databases import cloned_database
 from tests.deadlines import eventually
@@ -167,7 +167,10 @@ class TestWhatCannotBeStoredNow:
 
             await eventually(taken_again, DUE_SECONDS, "events are taken again")
 
-    async def test_emits_wait_for_a_database_that_is_soon_back(self, database_url: str) -> None:
+    async def test_emits_wait_for_a_database_that_is_soon_back(
+        self, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("storage.database.AWAY_SECONDS", 30.0)
         async with behind_proxy(database_url) as (api, proxy):
             assert (await api.emit()).status_code == 202
             proxy.cut(refuse=True)
@@ -311,8 +314,15 @@ async def test_a_batch_gives_way_while_events_come_one_by_one_too(api: RunningAp
     await eventually(overtakes, DUE_SECONDS, "a single event before a batch that came before it")
 
 
-async def test_what_was_begun_is_committed_before_the_intake_is_closed(api: RunningApi) -> None:
+async def test_what_was_begun_is_committed_before_the_intake_is_closed(
+    api: RunningApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await api.emit()
+
+    async def none() -> EventBacklog:
+        return EventBacklog(0, 0.0)
+
+    monkeypatch.setattr(api.resources.backlog, "current", none)  # else an emit may wait for it before it has begun
     events = [new_event() for _ in range(30)]
     tasks = [asyncio.create_task(api.resources.intake.accept(event)) for event in events]
     await asyncio.sleep(0)

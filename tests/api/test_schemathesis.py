@@ -114,7 +114,7 @@ async def served(database_url: str) -> AsyncIterator[Served]:
         async def listening() -> bool:
             return server.started
 
-        await eventually(listening, 10, "the API listens")
+        await eventually(listening, 60, "the API listens")
         yield Served(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", key)
     finally:
         server.should_exit = True
@@ -128,7 +128,7 @@ async def schemathesis(api: Served, directory: Path, *arguments: str) -> tuple[i
     process = await asyncio.create_subprocess_exec(
         *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(configuration), "run"),
         *(f"{api.url}/openapi.json", "--header", f"X-AUTH-TOKEN: {api.key}"),
-        *("--seed", SEED, "--continue-on-failure", *arguments),
+        *("--seed", SEED, "--continue-on-failure", "--request-timeout", "60", *arguments),
         cwd=directory,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -152,6 +152,8 @@ async def test_every_operation_keeps_its_word(
 ) -> None:
     monkeypatch.setenv("TEMPORAL_ADDRESS", temporal.client.service_client.config.target_host)
     monkeypatch.setenv("TEMPORAL_NAMESPACE", temporal.client.namespace)
+    for patience in ("operations.health.CHECK", "refusals.TEMPORAL", "login.principals.LOOK_UP"):
+        monkeypatch.setattr(f"api.{patience}_SECONDS", 30.0)  # a documented 503 would be a failure too
     async with served(database_url) as api:
         whole = ("--phases", "examples,coverage,fuzzing,stateful", "--max-examples", EXAMPLES)
         parts = [whole] if LONG_RUN else [("--phases", "examples,fuzzing,stateful", *whole[2:])]

@@ -14,7 +14,7 @@ from bench.servers import Certificate, receiver
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with receiver() as (url, _), httpx.AsyncClient(base_url=url) as made:
+    async with receiver() as (url, _), httpx.AsyncClient(base_url=url, timeout=30) as made:
         yield made
 
 
@@ -49,14 +49,17 @@ async def test_many_are_counted_only_and_a_reset_forgets_everything(client: http
 
 async def test_a_slow_answer_comes_after_its_seconds(client: httpx.AsyncClient) -> None:
     with pytest.raises(httpx.ReadTimeout):
-        await client.post("/slow/5", content="{}", timeout=0.2)
+        await client.post("/slow/5", content="{}", timeout=httpx.Timeout(30, read=0.2))
     assert await post(client, "/slow/0.1", "x") == 200
 
 
 async def test_with_a_certificate_it_speaks_https(tmp_path: Path) -> None:
     certificate = Certificate.make(tmp_path)
     trusting = ssl.create_default_context(cafile=certificate.authority)
-    async with receiver(certificate.with_key) as (url, _), httpx.AsyncClient(base_url=url, verify=trusting) as client:
+    async with (
+        receiver(certificate.with_key) as (url, _),
+        httpx.AsyncClient(base_url=url, verify=trusting, timeout=30) as client,
+    ):
         assert await post(client, "/plain", "x") == 200
         assert (await client.get("/count")).json() == 1
     assert url.startswith("https://")

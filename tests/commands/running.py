@@ -9,11 +9,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 from typer.testing import CliRunner
 
 import cli
+from tests.deadlines import eventually
 
 PROGRAM = Path(sys.executable).with_name("loyalty-webhooks")
+HALT = 4711
+"""Key of an advisory lock."""
+
 # Wide enough that no table breaks a word which a test looks for.
 ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "COLUMNS": "200", "LANG": "C.UTF-8"}
 
@@ -81,6 +86,37 @@ async def running(*arguments: str, directory: Path) -> AsyncIterator[Process]:
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+@asynccontextmanager
+async def halting(database_url: str, table: str, *, after: int) -> AsyncIterator[None]:
+    """Make changes of the table wait after so many rows, until the block ends; returns when no command is connected,
+    so that what a killed one had begun is over."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(
+            f"""
+            CREATE SEQUENCE changed_rows;
+            CREATE FUNCTION halt() RETURNS trigger AS $$
+            BEGIN
+                IF nextval('changed_rows') > {after} THEN PERFORM pg_advisory_xact_lock({HALT}); END IF;
+                RETURN NEW;
+            END $$ LANGUAGE plpgsql;
+            CREATE TRIGGER halt BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION halt();
+            SELECT pg_advisory_lock({HALT});
+            """
+        )
+        yield
+        await connection.execute(f"SELECT pg_advisory_unlock({HALT})")
+
+        async def alone() -> bool:
+            query = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1"
+            return await connection.fetchval(query, "loyalty-webhooks command") is None
+
+        await eventually(alone, 60, "no command is connected")
+    finally:
+        await connection.execute(f"DROP TRIGGER halt ON {table}; DROP FUNCTION halt; DROP SEQUENCE changed_rows")
+        await connection.close()
 
 
 async def lines_until(process: Process, wanted: str, timeout_seconds: float = 30) -> list[str]:

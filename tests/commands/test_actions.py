@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from tests.api.acting import acting_installation
+from tests.api.acting import ActionStarts, acting_installation
 from tests.api.running import RunningApi
 from tests.api.serving import serving
 from tests.commands.running import Ended, run
@@ -24,9 +24,13 @@ PATIENCE_SECONDS = 30.0
 class Person:
     """Somebody with a terminal and every right at an API."""
 
-    api: RunningApi
+    acting: ActionStarts
     root: str
     directory: Path
+
+    @property
+    def api(self) -> RunningApi:
+        return self.acting.api
 
     async def cli(self, *arguments: str, code: int = 0) -> Ended:
         """Run the command; it ends with this exit code."""
@@ -79,7 +83,7 @@ async def person(
     module_database_url: str, temporal: WorkflowEnvironment, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Person]:
     async with acting_installation(module_database_url, temporal) as acting, serving(acting.api.app) as root:
-        yield Person(acting.api, root, tmp_path_factory.mktemp("acts"))
+        yield Person(acting, root, tmp_path_factory.mktemp("acts"))
 
 
 async def test_the_command_line_acts_on_a_subscription(person: Person, receiver: Receiver) -> None:
@@ -129,6 +133,7 @@ async def test_the_command_line_acts_on_a_delivery(person: Person, receiver: Rec
     assert "It is waiting, not ended; send-now" in refused.errors
     await person.cli("delivery", "send-now", delivery)
     await person.until(event, subscription, "delivered", 2)
+    await person.acting.attempted_by_hand(delivery)
     await person.cli("delivery", "redeliver", delivery)
     await person.until(event, subscription, "delivered", 3)
     another = await person.emit()

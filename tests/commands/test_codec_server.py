@@ -46,7 +46,7 @@ async def test_it_answers_until_it_is_asked_to_stop(tmp_path: Path) -> None:
     arguments = ("codec-server", "--ui-origin", UI, "--port", str(port))
     process = await start(*arguments, directory=tmp_path, environment=ENVIRONMENT)
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers={"Origin": UI}) as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers={"Origin": UI}, timeout=30) as client:
 
             async def answers() -> bool:
                 try:

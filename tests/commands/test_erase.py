@@ -221,7 +221,7 @@ async def test_what_waits_for_a_retry_is_not_sent_again(
 ) -> None:
     async with Receiver() as receiver:
         receiver.script(status(503))
-        async with pipeline(cleared_url, temporal.client, retry_schedule_seconds=(3, 3)) as running:
+        async with pipeline(cleared_url, temporal.client, retry_schedule_seconds=(12, 12)) as running:
             await running.subscribe("CustomerUpdated", receiver.url("/hook"))
             await running.emit("CustomerUpdated", about(CUSTOMER))
             await running.until_statuses({"pending": 1})

@@ -16,7 +16,7 @@ from domain.expiry.rows import Kind
 from storage.expiry.rows import RELATIONS
 from storage.expiry.source import source_columns
 from storage.sealing import Sealer
-from tests.commands.running import Ended, run, start
+from tests.commands.running import Ended, halting, run, start
 from tests.databases import empty_database
 from tests.deadlines import eventually
 from tests.expiry import IDENTITIES, told
@@ -140,13 +140,14 @@ async def test_an_import_killed_in_the_middle_goes_on_where_it_was(importing: Im
         rows[line] = "bad"
     file = importing.ndjson(rows)
     command = ("expiry", "import", "coupons", file, "--store", STORE)
-    process = await start(*command, directory=importing.directory, environment=importing.environment)
-    try:
-        await eventually(importing.under_way, 30, "a chunk is committed")
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+    async with halting(importing.environment["DATABASE_URL"], "issued_coupon", after=5_000):
+        process = await start(*command, directory=importing.directory, environment=importing.environment)
+        try:
+            await eventually(importing.under_way, 60, "a chunk is committed")
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
     reached = await importing.ground.scalar("SELECT position_line FROM expiry_import")
     assert 0 < reached < len(rows)
     # As if it had died between writing rejects and committing their chunk.

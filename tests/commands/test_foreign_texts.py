@@ -117,7 +117,10 @@ async def test_no_command_prints_a_control_character_of_the_server(
 
 async def test_status_prints_none_of_the_database(database: Database, database_url: str, tmp_path: Path) -> None:
     async with database.transaction() as connection:
-        wanted = text("INSERT INTO worker (id, host, pid) VALUES (gen_random_uuid(), :host, 1)")
+        wanted = text(
+            "INSERT INTO worker (id, host, pid, seen_at) "
+            "VALUES (gen_random_uuid(), :host, 1, now() + interval '1 hour')"
+        )
         await connection.execute(wanted, {"host": HOSTILE})
     environment = {"DATABASE_URL": database_url, "ENCRYPTION_KEYS": Fernet.generate_key().decode(), "API_PORT": "1"}
     environment |= {"TEMPORAL_ADDRESS": "127.0.0.1:1"} | AS_ON_A_TERMINAL

@@ -44,7 +44,7 @@ class Listening:
 async def listening(directory: Path, *options: str) -> AsyncIterator[Listening]:
     async with (
         running("listen", "--port", "0", *options, directory=directory) as process,
-        httpx.AsyncClient(trust_env=False) as client,
+        httpx.AsyncClient(trust_env=False, timeout=30) as client,
     ):
         first = (await lines_until(process, "Listening on"))[-1]
         found = re.search(r"http://127\.0\.0\.1:\d+", first)
@@ -92,7 +92,7 @@ async def test_as_json_each_request_is_a_line_with_its_body_as_sent(tmp_path: Pa
         found = re.search(rb"http://(127\.0\.0\.1:\d+)", await process.stderr.readline())
         assert found is not None
         signed = Signed(found[1].decode(), key=key)
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             await client.post(f"{found[0].decode()}/hook", content=signed.body, headers=httpx.Headers(signed.headers))
         [line] = await lines_until(process, "CustomerUpdated")
     shown = json.loads(line)
@@ -128,7 +128,7 @@ async def test_a_raw_body_is_shown_as_it_was_signed(tmp_path: Path) -> None:
         assert process.stderr is not None
         found = re.search(rb"http://127\.0\.0\.1:\d+", await process.stderr.readline())
         assert found is not None
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             await client.post(found[0].decode(), content=MODERN)
         [line] = await lines_until(process, "CustomerRequestedPasswordReset")
     assert json.loads(line)["body"].encode() == MODERN

@@ -70,6 +70,7 @@ async def test_what_expires_is_previewed_triggered_and_listed(desk: Desk) -> Non
     assert f"Scanning {DAY}: expiry/{STORE}/points/{DAY}" in triggered
     assert f"{DAY}: 3 due, 3 emitted" in triggered
     assert await desk.scanning.count() == 3
+    await desk.scanning.client.get_workflow_handle(f"expiry/{STORE}/points/{DAY}").result()
     again = await desk.said("trigger", "--kind", "points", "--day", DAY)
     assert f"{DAY}: 3 due, 0 emitted, 3 already known" in again
     assert json.loads(await desk.said("preview", "--kind", "points", "--day", DAY, "--json"))["count"] == 3

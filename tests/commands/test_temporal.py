@@ -15,7 +15,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporal.namespace import SetupError, cloud_commands, missing_attributes
 from temporal.visibility import SEARCH_ATTRIBUTES
 from tests.commands.running import Ended, run
-from tests.temporal_server import PROGRAMS
+from tests.temporal_server import PROGRAMS, START_TIMEOUT
 
 KEYWORD_LIST = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST
 KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
@@ -31,7 +31,9 @@ async def bare_server(programs: None) -> AsyncIterator[Client]:
 
 async def start_server() -> WorkflowEnvironment:
     return await WorkflowEnvironment.start_local(
-        dev_server_existing_path=str(PROGRAMS / "temporal"), dev_server_log_level="error"
+        dev_server_existing_path=str(PROGRAMS / "temporal"),
+        dev_server_log_level="error",
+        dev_server_startup_timeout=START_TIMEOUT,
     )
 
 

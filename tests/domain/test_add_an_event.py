@@ -43,12 +43,13 @@ def apply(file: Path, text: str) -> None:
 
 def run(command: str, tree: Path) -> None:
     done = subprocess.run(
-        command, shell=True, cwd=tree, capture_output=True, text=True, timeout=60, check=False,
+        command, shell=True, cwd=tree, capture_output=True, text=True, timeout=300, check=False,
         env={"PATH": "/usr/bin:/bin", "HYPOTHESIS_STORAGE_DIRECTORY": str(tree / ".h")},
     )  # fmt: skip
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
 
+@pytest.mark.timeout(600)
 def test_who_follows_the_page_has_added_an_event_that_all_tests_accept(tree: Path) -> None:
     blocks = list(BLOCK.finditer((ROOT / "docs" / "add-an-event.md").read_text()))
     touched = []

@@ -75,7 +75,7 @@ async def test_a_client_certificate_is_rotated_without_losing_a_delivery(
         receiver.otherwise = checked(known)
         mtls = {"type": "mtls", "certificate": first[0], "privateKey": first[1]}
         url = receiver.url("/hook")
-        subscription = await acting.subscribe(url, authentication=mtls, retrySchedule=[1, 1, 1, 1])
+        subscription = await acting.subscribe(url, authentication=mtls, retrySchedule=[5] * 10)
         await acting.until(await acting.emit(), "delivered", 1)
         accepted = "second.example.com"
         event = await acting.emit()
@@ -83,7 +83,7 @@ async def test_a_client_certificate_is_rotated_without_losing_a_delivery(
         renewed = {"type": "mtls", "certificate": second[0], "privateKey": second[1]}
         await update(acting, subscription, url, renewed)
         [delivery] = await acting.deliveries(event)
-        assert (await acting.ended(delivery["messageId"]))["status"] == "delivered"
+        assert (await acting.ended(delivery["messageId"], 60))["status"] == "delivered"
     assert (seen[0], seen[-1]) == ("first.example.com", "second.example.com")
     assert seen == sorted(seen)  # no request of the old one after the first of the new one
 
@@ -96,7 +96,7 @@ async def test_a_client_secret_is_rotated_without_losing_a_delivery(acting: Acti
         url = receiver.url("/hook")
         oauth2 = {"type": "oauth2", "tokenUrl": server.token_url, "clientId": "shop", "scope": "deliveries"}
         subscription = await acting.subscribe(
-            url, authentication={**oauth2, "clientSecret": "first"}, retrySchedule=[1] * 20
+            url, authentication={**oauth2, "clientSecret": "first"}, retrySchedule=[5] * 20
         )
         await acting.until(await acting.emit(), "delivered", 1)
         server.clients["shop"] = "second"
@@ -111,7 +111,7 @@ async def test_a_client_secret_is_rotated_without_losing_a_delivery(acting: Acti
         [explained] = (await acting.explain(event, subscription))["items"]
         assert "401 rejected" in explained["text"]
         await update(acting, subscription, url, {**oauth2, "clientSecret": "second"})
-        assert (await acting.ended(delivery["messageId"]))["status"] == "delivered"
+        assert (await acting.ended(delivery["messageId"], 60))["status"] == "delivered"
     details = await acting.look(f"subscription/{subscription}")
     assert details["authentication"] == {**oauth2, "clientSecret": "•••"}
 

@@ -98,14 +98,15 @@ async def recover(http: httpx.AsyncClient, path: str, **more: Any) -> Any:
 async def kill(stack_path: Path, component: str) -> Disturbance:
     """SIGKILL; returns when another process has taken its place."""
     pid = getattr(Stack.model_validate_json(stack_path.read_text()).pids, component)
+    began = time.monotonic()
     os.kill(pid, signal.SIGKILL)
-    at = time.monotonic()
+    over = time.monotonic()
 
     async def replaced() -> bool:
         return bool(getattr(Stack.model_validate_json(stack_path.read_text()).pids, component) != pid)
 
     await eventually(replaced, 30, f"{component} restarted")
-    return Disturbance("kill", component, at, at)
+    return Disturbance("kill", component, began, over)
 
 
 @pytest.mark.stack

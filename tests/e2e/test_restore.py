@@ -22,7 +22,7 @@ from tests.temporal_server import real_server
 
 EVENTS = 300
 FAILING = 8  # fewer than open the breaker
-RETRY_SECONDS = (5, 5)
+RETRY_SECONDS = (12, 12)
 """Long enough that the backup has deliveries that wait."""
 
 

@@ -23,7 +23,7 @@ EMIT = "POST /api/{storeCode}/event"
 async def subscribe_and_emit(stack: Stack, url: str) -> str:
     """Subscribe the URL, emit one event to it; the event's id."""
     headers = {"X-AUTH-TOKEN": stack.api_key}
-    async with httpx.AsyncClient(base_url=f"{stack.api}/api/{stack.store}/", headers=headers) as client:
+    async with httpx.AsyncClient(base_url=f"{stack.api}/api/{stack.store}/", headers=headers, timeout=30) as client:
         subscription = {"eventName": "CustomerUpdated", "url": url, "retrySchedule": [1, 1]}
         answer = await client.post("webhook/subscription", json={"webhookSubscription": subscription})
         answer.raise_for_status()

@@ -72,7 +72,7 @@ async def test_the_code_before_delivers_on_the_schema_of_today(
     async with (
         Receiver() as receiver,
         running_processes(database_url, temporal, tmp_path, workers=1, PYTHONPATH=str(code)) as (api, _),
-        httpx.AsyncClient(base_url=api.url, headers={"X-AUTH-TOKEN": key}) as client,
+        httpx.AsyncClient(base_url=api.url, headers={"X-AUTH-TOKEN": key}, timeout=30) as client,
     ):
         receiver.script(status(500), status(503))
         await ground.subscribe("CustomerUpdated", receiver.url("/hook"))

@@ -47,7 +47,7 @@ async def test_a_component_ends_when_up_is_killed(death_signal: signal.Signals) 
     async def gone() -> bool:
         return not child.is_alive()
 
-    await eventually(gone, 5, "the component ended with its parent")
+    await eventually(gone, 60, "the component ended with its parent")
 
 
 @pytest.mark.root
@@ -66,13 +66,13 @@ async def test_a_component_of_another_user_ends_too(tmp_path: Path) -> None:
         async def is_nobodys() -> bool:
             return Path(f"/proc/{child.pid}").stat().st_uid == nobody.pw_uid
 
-        await eventually(is_nobodys, 5, "the component became another user")
+        await eventually(is_nobodys, 60, "the component became another user")
         parent.kill()
 
     async def gone() -> bool:
         return not child.is_alive()
 
-    await eventually(gone, 5, "the component ended with its parent")
+    await eventually(gone, 60, "the component ended with its parent")
 
 
 def test_a_component_whose_parent_is_gone_already_does_not_start() -> None:
@@ -108,7 +108,7 @@ async def test_a_program_is_killed_when_waiting_for_it_is_given_up(tmp_path: Pat
     async def started() -> bool:
         return pid_file.exists() and bool(pid_file.read_text())
 
-    await eventually(started, 10, "the program runs")
+    await eventually(started, 60, "the program runs")
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting

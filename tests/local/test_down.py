@@ -77,7 +77,7 @@ async def test_a_running_up_is_asked_to_stop_and_waited_for(
 ) -> None:
     with holding(data, OBEDIENT) as up:
         await stop_stack(data, screen)
-        assert up.wait(5) == 0
+        assert up.wait(60) == 0
     assert "Stopped the stack" in said.getvalue()
     assert not data.lock.exists()
 
@@ -92,8 +92,8 @@ async def test_an_up_that_does_not_stop_is_killed_with_what_it_started(
         assert identity
         record(data.processes, [identity])
         await stop_stack(data, screen)
-        assert up.wait(5) == -signal.SIGKILL
-        assert child.wait(5) == -signal.SIGKILL
+        assert up.wait(60) == -signal.SIGKILL
+        assert child.wait(60) == -signal.SIGKILL
     assert list(data.root.iterdir()) == []
 
 

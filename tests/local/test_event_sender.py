@@ -184,7 +184,7 @@ async def test_patience_ends_and_the_error_names_the_first_event_not_taken(sende
 async def test_an_api_that_is_not_there_is_said_to_be_so() -> None:
     async with api_client("http://127.0.0.1:9", "a key") as client:
         said: list[str] = []
-        sender = EventSender(client, "default", patience_seconds=0.3, on_wait=said.append)
+        sender = EventSender(client, "default", patience_seconds=3, on_wait=said.append)
         with pytest.raises(SendError, match="no response"):
             await sender.send(samples(1))
     assert "trying again" in said[0]

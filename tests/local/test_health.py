@@ -49,7 +49,8 @@ async def test_every_live_worker_is_listed(ground: Ground, cleared_url: str) -> 
     async with ground.database.transaction() as connection:
         for worker_id in (*alive, gone):
             await touch(connection, worker_id)
-    await ground.execute("UPDATE worker SET seen_at = now() - interval '1 minute' WHERE id = :id", id=gone)
+    seen = "now() + CASE WHEN id = :id THEN interval '-1 minute' ELSE interval '1 hour' END"
+    await ground.execute(f"UPDATE worker SET seen_at = {seen}", id=gone)
     with hold_free() as nobody:
         root = f"http://{HOST}:{nobody.getsockname()[1]}"
         address = cleared_url.replace("+asyncpg", "")

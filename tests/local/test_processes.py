@@ -49,7 +49,7 @@ async def test_a_zombie_has_ended(sleeper: "subprocess.Popen[bytes]") -> None:
     async def gone() -> bool:
         return not identity.is_alive()  # nobody has waited for it
 
-    await eventually(gone, 5, "the killed process is seen to be dead")
+    await eventually(gone, 60, "the killed process is seen to be dead")
 
 
 @pytest.mark.parametrize("change", [{"started": 1}, {"boot": "another boot"}], ids=["pid given away again", "reboot"])
@@ -97,7 +97,7 @@ async def test_processes_are_found_by_the_beginning_of_their_title() -> None:
             async def found() -> bool:
                 return titled(title) == [process.pid]
 
-            await eventually(found, 5, "the process is found by its title")
+            await eventually(found, 60, "the process is found by its title")
             assert titled(title[1:]) == []
         finally:
             process.kill()

@@ -49,7 +49,7 @@ async def listening(answering: Answering) -> AsyncIterator[Listening]:
     seen: list[ReceivedRequest] = []
     receiver = Receiver(answering=answering, keys=[KEY], on_request=seen.append)
     port = await receiver.start()
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
         yield Listening(receiver, f"127.0.0.1:{port}", client, seen)
     await receiver.stop()
 

@@ -127,12 +127,17 @@ async def test_what_does_not_answer_is_said_and_keeps_no_page_waiting(viewer: Vi
 
 
 async def test_processes_are_named_to_those_of_every_store_alone(visit: Visit, shop: Shop) -> None:
-    await shop.installation.execute(
-        "INSERT INTO worker (id, host, pid) VALUES (gen_random_uuid(), 'worker-of-the-test', 4711)"
-    )
+    everywhere, here = await visit("viewer", ("*", shop.store)), await visit("viewer")
     path = f"/admin/{shop.store}/dashboard/components"
-    assert "worker-of-the-test" in (await (await visit("viewer", ("*", shop.store))).get(path)).text
-    assert "worker-of-the-test" not in (await (await visit("viewer")).get(path)).text
+    await shop.installation.execute(
+        "INSERT INTO worker (id, host, pid, seen_at) "
+        "VALUES (gen_random_uuid(), 'worker-of-the-test', 4711, now() + interval '1 hour')"
+    )
+    try:
+        assert "worker-of-the-test" in (await everywhere.get(path)).text
+        assert "worker-of-the-test" not in (await here.get(path)).text
+    finally:
+        await shop.installation.execute("DELETE FROM worker WHERE host = 'worker-of-the-test'")
 
 
 async def test_costs_the_same_however_many_webhooks_fail(installed: Installation, viewer: Visitor, shop: Shop) -> None:

@@ -60,6 +60,7 @@ async def office(
 ) -> AsyncIterator[Office]:
     monkeypatch.setenv("TEMPORAL_ADDRESS", temporal_namespace.client.service_client.config.target_host)
     monkeypatch.setenv("TEMPORAL_NAMESPACE", temporal_namespace.client.namespace)
+    monkeypatch.setattr("api.refusals.TEMPORAL_SECONDS", 60.0)  # the first schedule of a new namespace takes seconds
     key = Fernet.generate_key().decode()
     async with scanning(module_database_url, temporal_namespace) as running:
         running.sealer = Sealer([key])

@@ -61,6 +61,7 @@ async def test_beside_a_quiet_store_the_batches_of_a_backlog_are_small_and_those
 ) -> None:
     monkeypatch.setattr("tests.relay.test_relay.LEASE_SECONDS", 60)
     monkeypatch.setattr("relay.backpressure.FOREIGN_AFTER_SECONDS", 60)
+    monkeypatch.setattr("relay.batching.QUIET_SECONDS", 60)
     await ground.add_store("second")
     await ground.add_store("small")
     await ground.emit("CustomerUpdated", "{}", 1000)
@@ -76,7 +77,7 @@ async def sizes_of_batches(ground: Ground, database_url: str, temporal: Workflow
     claimed = "SELECT count(DISTINCT workflow_id) - :before = :n FROM event"
     async with relay_of(database_url, temporal.client, batch_events=60):
         most = MAX_IN_FLIGHT[WorkflowKind.BATCH]
-        await eventually(lambda: ground.scalar(claimed, before=before, n=most), 10, "all credits in use")
+        await eventually(lambda: ground.scalar(claimed, before=before, n=most), 30, "all credits in use")
     rows = await ground.execute(
         "SELECT count(*) FROM event WHERE claimed_until IS NOT NULL AND matched_at IS NULL "
         "GROUP BY workflow_id ORDER BY count(*)"

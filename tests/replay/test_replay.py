@@ -88,6 +88,7 @@ async def test_recording_overwrites_and_removes_nothing(tmp_path: Path) -> None:
     assert all((tmp_path / path.name).read_bytes() == path.read_bytes() for path in RECORDED)
 
 
+@pytest.mark.timeout(300)
 async def test_what_is_recorded_today_replays(database_template: str, temporal: WorkflowEnvironment) -> None:
     """The scenarios still play, and nothing in a history depends on the process that made it."""
     histories = await record(database_template, temporal.client.service_client.config.target_host, SCENARIOS)

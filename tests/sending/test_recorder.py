@@ -14,6 +14,7 @@ from temporalio.exceptions import ApplicationError
 
 import worker
 from sending import recorder
+from storage.database import SERVER_SETTINGS
 from storage.deliveries.attempts import Intent, Outcome, intend
 from storage.deliveries.transitions import record
 from tests.deadlines import eventually
@@ -54,7 +55,7 @@ async def until_recorded(ground: Ground, count: int) -> None:
     async def recorded() -> bool:
         return bool(await ground.scalar("SELECT count(*) FROM attempt WHERE outcome_at IS NOT NULL") == count)
 
-    await eventually(recorded, 15, f"{count} outcomes")
+    await eventually(recorded, 60, f"{count} outcomes")
 
 
 async def test_many_attempts_share_few_transactions(cleared_url: str, receiver: Receiver) -> None:
@@ -76,7 +77,8 @@ async def test_many_attempts_share_few_transactions(cleared_url: str, receiver: 
 async def test_outcomes_are_kept_while_the_database_is_away_and_written_when_it_is_back(
     ground: Ground, cleared_url: str, receiver: Receiver, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "STATEMENT_SECONDS", 0.5)
+    monkeypatch.setattr(worker, "STATEMENT_SECONDS", 5)
+    monkeypatch.setattr("activities.deliver.STALL_SECONDS", 1.0)
     gate = asyncio.Event()
     receiver.otherwise = when(gate, status(200))
     async with behind_proxy(cleared_url) as (bench, proxy):
@@ -90,6 +92,12 @@ async def test_outcomes_are_kept_while_the_database_is_away_and_written_when_it_
             proxy.freeze()
         gate.set()
         first = await asked
+        if fault == "frozen":
+
+            async def given_up() -> bool:
+                return (bench.metrics.registry.get_sample_value("loyalty_webhooks_flush_faults_total") or 0) > 0
+
+            await eventually(given_up, 30, "a statement that took too long")
         assert first.retrying == 10, "nothing counts as delivered that is not written"
         assert await ground.scalar("SELECT count(*) FROM attempt WHERE outcome_at IS NOT NULL") == 0
         proxy.mend()
@@ -222,9 +230,9 @@ async def test_no_intent_waits_behind_the_outcomes_that_an_outage_keeps(
     monkeypatch.setattr(recorder, "MOST_ROWS", 1)
     await bench.subscribe("CustomerUpdated", receiver.url("/hook"))
     attempting = asyncio.create_task(bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 4)))
-    await eventually(behind_outcomes, 10, "an outcome that cannot be written")
+    await eventually(behind_outcomes, 30, "an outcome that cannot be written")
     intent = Intent(datetime.now(UTC).date(), uuid4(), 1, uuid4(), "automatic", uuid4(), False, "held")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with pytest.raises(recorder.RecorderUnavailableError):
             await bench.dispatcher.recorder.intend(intent)
     away = False
@@ -305,7 +313,7 @@ async def test_an_intent_whose_commit_was_not_answered_leaves_its_delivery_to_ot
     async def nobody_sends_it() -> bool:
         return (await bench.load(message_id)).sender_id is None
 
-    await eventually(nobody_sends_it, 5, "its lease is given up, although its worker lives")
+    await eventually(nobody_sends_it, 30, "its lease is given up, although its worker lives")
     async with workbench(cleared_url) as other:
         assert (await other.deliver_webhook(message_id)).status == "delivered"
     assert [(attempt.number, attempt.failure) for attempt in await bench.attempts(message_id)] == [
@@ -319,7 +327,7 @@ async def test_row_locks_of_a_stopped_process_end(
 ) -> None:
     async with AsyncExitStack() as benches:
         with monkeypatch.context() as impatient:  # the other one may be idle for longer
-            impatient.setattr("storage.database.IDLE_IN_TRANSACTION_MS", 400)
+            impatient.setitem(SERVER_SETTINGS, "idle_in_transaction_session_timeout", "400")
             stopped = await benches.enter_async_context(workbench(cleared_url))
         bench = await benches.enter_async_context(workbench(cleared_url))
         await bench.subscribe("CustomerUpdated", receiver.url("/hook"))

@@ -51,7 +51,8 @@ async def test_what_comes_for_a_day_without_a_partition_is_filed_and_found_there
     assert await ground.scalar("SELECT count(*) FROM attempt WHERE accepted_on = :day", day=FAR) == 1
 
 
-async def test_several_may_make_the_same_days_at_once(database: Database) -> None:
+async def test_several_may_make_the_same_days_at_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.events.days.LOCK_TIMEOUT", "60s")
     made = await asyncio.gather(*(make_days(database, FAR, FAR + timedelta(days=2)) for _ in range(4)))
     assert sum(made) == 3 * len(FILED)
 
@@ -63,7 +64,10 @@ async def test_a_number_is_taken_once_in_its_day_whoever_asks(database: Database
     assert await Ground(database).scalar("SELECT count(*) FROM attempt WHERE message_id = :id", id=one) == 1
 
 
-async def test_a_day_is_not_made_while_somebody_holds_what_is_filed_under_the_rest(database: Database) -> None:
+async def test_a_day_is_not_made_while_somebody_holds_what_is_filed_under_the_rest(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.events.days.LOCK_TIMEOUT", "200ms")
     await begin(database, FAR)
     async with database.transaction() as holding:
         await holding.execute(text("SELECT FROM attempt WHERE accepted_on = :day FOR UPDATE"), {"day": FAR})

@@ -164,9 +164,10 @@ async def test_the_platform_is_never_written_to_and_never_waited_for_without_end
         "CREATE VIEW broken AS SELECT *, nextval('written') AS n FROM t_expiry_point_transfer"
     )
     await platform.add(Kind.POINTS, row(Kind.POINTS))
+    patient = PlatformRows(platform.url, statement_timeout_seconds=30)
     rows = PlatformRows(platform.url, statement_timeout_seconds=0.2)
     try:
-        async with rows._reading(RELATIONS[Kind.POINTS]) as connection:  # what every reading goes through
+        async with patient._reading(RELATIONS[Kind.POINTS]) as connection:  # what every reading goes through
             with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
                 await connection.fetch("SELECT * FROM broken")
         with pytest.raises(SourceUnusableError, match="longer than EXPIRY_STATEMENT_TIMEOUT_SECONDS"):

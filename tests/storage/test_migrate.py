@@ -35,7 +35,10 @@ async def test_the_outbox_is_vacuumed_as_the_code_says(database: Database) -> No
     assert dict(option.split("=") for option in options) == OUTBOX_VACUUM
 
 
-async def test_several_migrators_at_once_bring_an_empty_database_to_head(postgres: str) -> None:
+async def test_several_migrators_at_once_bring_an_empty_database_to_head(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.events.days.LOCK_TIMEOUT", "60s")
     async with empty_database() as url:
         database = Database(sqlalchemy_url(url), pool_size=6)
         assert await current(database) is None

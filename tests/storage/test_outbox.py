@@ -158,9 +158,11 @@ async def test_a_claim_that_was_not_committed_leaves_nothing(ground: Ground) -> 
 async def test_relays_side_by_side_claim_each_event_once(ground: Ground, cleared_url: str) -> None:
     event_ids = await ground.emit("CustomerUpdated", "{}", 3000)
     relays = [Database(sqlalchemy_url(cleared_url), pool_size=1) for _ in range(4)]
+    begun = asyncio.Barrier(len(relays))
 
     async def drain(database: Database, most: int) -> list[UUID]:
-        mine: list[UUID] = []
+        mine = [event.event_id for event in await claimed(database, limits(most=most))]
+        await begun.wait()
         for empty in range(3):
             while events := await claimed(database, limits(most=most, singles=empty)):
                 mine += [event.event_id for event in events]

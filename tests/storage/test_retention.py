@@ -31,7 +31,8 @@ OTHER = "other"
 
 
 @pytest.fixture
-async def ground(database_template: str) -> AsyncIterator[Ground]:
+async def ground(database_template: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ground]:
+    monkeypatch.setattr("storage.events.retention.LOCK_TIMEOUT", "30s")  # autovacuum may hold a table for a moment
     async with cloned_database(database_template) as url:
         database = Database(sqlalchemy_url(url), pool_size=5)
         ground = Ground(database)
@@ -176,13 +177,16 @@ async def test_what_came_for_a_day_without_a_partition_goes_too(ground: Ground) 
     assert await ground.scalar("SELECT count(*) FROM event_body") == 0
 
 
-async def test_thinning_waits_for_nobody_for_long_and_can_be_tried_again(ground: Ground) -> None:
+async def test_thinning_waits_for_nobody_for_long_and_can_be_tried_again(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
     event = await old_event(ground, 31, "delivered")
     async with ground.database.transaction() as connection:
         [due] = await days_to_thin(connection, RULES)
     async with ground.database.transaction() as holding:
         await holding.execute(text("UPDATE attempt SET detail = 'late' WHERE accepted_on = :day"), {"day": due.day})
-        with pytest.raises(DBAPIError, match="lock timeout"):
+        with monkeypatch.context() as patch, pytest.raises(DBAPIError, match="lock timeout"):
+            patch.setattr("storage.events.retention.LOCK_TIMEOUT", "500ms")
             await thin_day(ground.database, due, RULES)
     assert await left(ground, event) == [(True, 1, 1)]
     assert await apply(ground) == [day_of(31)]

@@ -13,6 +13,8 @@ from tests.ground import STORE, Ground
 from tests.receiver import Receiver, status
 from tests.workbench import workbench
 
+pytestmark = pytest.mark.usefixtures("patient_batches")
+
 
 @pytest.mark.parametrize("events", [1, 60])
 async def test_what_is_counted_is_what_the_log_has(

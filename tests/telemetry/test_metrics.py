@@ -10,6 +10,8 @@ from telemetry.worker_metrics import WorkerMetrics
 from tests.receiver import Receiver, status
 from tests.workbench import Workbench, workbench
 
+pytestmark = pytest.mark.usefixtures("patient_batches")
+
 BOUNDED_LABELS = {"event_name", "kind", "outcome", "reason", "route", "status"}
 LAG = "loyalty_webhooks_first_attempt_lag_seconds"
 

@@ -63,7 +63,7 @@ class Kept:
         async def listed() -> bool:
             return await self.ids() == set(ids)
 
-        await eventually(listed, 10, f"schedules {ids}")
+        await eventually(listed, 30, f"schedules {ids}")
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ async def test_temporal_being_away_ends_no_worker(database: Database, monkeypatc
         return len(calls) > 2
 
     async with keeping(database, Away()):
-        await eventually(tried_again, 10, "the drain goes on")
+        await eventually(tried_again, 30, "the drain goes on")
 
 
 @asynccontextmanager
@@ -312,8 +312,11 @@ async def test_a_long_scan_goes_on_in_new_runs(
         details = await details_of(temporal.client.get_workflow_handle(workflow_id))
         assert details.startswith(f"**{noon.date()} in UTC**: scanned. 28 due, 28 notices emitted (")
         assert len(await running.scans()) == 1
-        runs = [run async for run in temporal.client.list_workflows(f"WorkflowId = '{workflow_id}'")]
-        assert len(runs) == 3  # six pages and the end of it, three to a run
+
+        async def three_runs() -> bool:  # six pages and the end of it, three to a run
+            return len([run async for run in temporal.client.list_workflows(f"WorkflowId = '{workflow_id}'")]) == 3
+
+        await eventually(three_runs, 20, "three runs are listed")
         assert await running.count() == 28
 
 

@@ -11,7 +11,7 @@ from tests.pipeline import pipeline
 from tests.receiver import Exchange, Receiver, after, status
 
 EVENT = "CustomerUpdated"
-SEEN_WITHIN_SECONDS = 2.5
+SEEN_WITHIN_SECONDS = 6.0
 """A changed limit, by whoever has a second of turns or a place already."""
 
 PATIENT = {"breaker_failures": 100_000}
@@ -63,7 +63,7 @@ async def passed(instant: float) -> None:
 async def test_a_rate_that_is_lowered_or_raised_holds_at_once(database_url: str, temporal: WorkflowEnvironment) -> None:
     async with Receiver() as receiver, pipeline(database_url, temporal.client) as running:
         subscription_id = await running.subscribe(EVENT, receiver.url("/hook"), rate_limit_per_second=40)
-        await running.emit(EVENT, "{}", count=200)
+        await running.emit(EVENT, "{}", count=600)
         await receiver.wait_for(40)
         await running.edit(subscription_id, rate_limit_per_second=5)
         lowered_at = time.monotonic()
@@ -73,7 +73,7 @@ async def test_a_rate_that_is_lowered_or_raised_holds_at_once(database_url: str,
         assert slow, "it goes on"
         await running.edit(subscription_id, rate_limit_per_second=100)
         raised_at = time.monotonic()
-        await running.until_statuses({"delivered": 200}, 15)
+        await running.until_statuses({"delivered": 600}, 40)
         rest = [one.arrived_at for one in receiver.requests if one.arrived_at > raised_at]
         assert most_in_a_second(rest) > 10
 
@@ -121,6 +121,7 @@ async def test_a_receiver_that_answers_429_is_sent_to_as_fast_as_it_takes(
         first = len(choosy.refused)
         await running.emit(EVENT, "{}", count=events)
         await running.until_statuses({"delivered": 30 + events}, 90)
+        assert len(choosy.refused) > first, "the receiver has never had more than it takes"
         met_at = choosy.refused[first]
         later = [at for at in choosy.refused if at > met_at + 2]
         print(f"{len(choosy.refused)} refused, {len(later)} of them later than 2 s after the first")
@@ -140,7 +141,7 @@ async def test_a_retry_after_applies_to_the_whole_subscription(
         async def noted() -> bool:
             return bool(await running.scalar("SELECT count(*) FROM subscription_throttle"))
 
-        await eventually(noted, 5, "the 429 noted")
+        await eventually(noted, 20, "the 429 noted")
         await running.emit(EVENT, "{}", count=20)
         await running.until_statuses({"delivered": REFUSED_LEAST + 20}, 30)
         assert min(one.arrived_at for one in receiver.requests[REFUSED_LEAST:]) >= refused.arrived_at + rest

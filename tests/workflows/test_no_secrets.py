@@ -87,7 +87,7 @@ async def test_nothing_secret_is_in_any_history_or_log(
     async with (
         Receiver() as receiver,
         pipeline(
-            database_url, temporal.client, retry_schedule_seconds=(1, 1, 1), request_timeout_seconds=0.5
+            database_url, temporal.client, retry_schedule_seconds=(1,) * 10, request_timeout_seconds=0.5
         ) as running,
     ):
         await misbehave(running, receiver)

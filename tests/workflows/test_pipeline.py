@@ -117,8 +117,12 @@ async def slow_way_to(temporal: WorkflowEnvironment) -> AsyncIterator[tuple[TcpP
         yield proxy, await Client.connect(f"127.0.0.1:{proxy.port}", data_converter=data_converter(()))
 
 
-async def test_retries_that_cannot_be_started_delay_nobody(database_url: str, temporal: WorkflowEnvironment) -> None:
+@pytest.mark.usefixtures("patient_batches")
+async def test_retries_that_cannot_be_started_delay_nobody(
+    database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Batches that wait to start their retries hold nothing that the first attempts of other events need."""
+    monkeypatch.setattr("activities.deliver.FIRST_ATTEMPTS_SECONDS_WITH_FAILURES", 60)
     names = ("CustomerUpdated", "CustomerRegistered", "CustomerLevelChanged")
     async with Receiver() as receiver, slow_way_to(temporal) as (proxy, slow):
         failing = {"retry_schedule_seconds": (3600,), "breaker_failures": 1_000_000, "batch_events": 2}
@@ -133,19 +137,29 @@ async def test_retries_that_cannot_be_started_delay_nobody(database_url: str, te
             await running.until_statuses({"pending": FAILING}, 60)
             await running.emit("CustomerDeactivated", CUSTOMER)
             await running.until_statuses({"pending": FAILING, "delivered": 1})
-            assert await open_workflows(running) > 100, "more than a worker's local activities"
+
+            async def many_open() -> bool:
+                return await open_workflows(running) > 100
+
+            await eventually(many_open, 20, "more than a worker's local activities")
             proxy.mend()
 
             async def all_started() -> bool:
                 return await open_workflows(running) == 0
 
             await eventually(all_started, 60, "the retries of every batch are started")
-            assert await waiting_retries(running) == FAILING
+
+            async def all_listed() -> bool:
+                return await waiting_retries(running) == FAILING
+
+            await eventually(all_listed, 20, "every retry is listed")
 
 
+@pytest.mark.usefixtures("patient_batches")
 async def test_retries_that_a_stopped_worker_did_not_start_are_started_by_another(
-    database_url: str, temporal: WorkflowEnvironment
+    database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("activities.deliver.FIRST_ATTEMPTS_SECONDS_WITH_FAILURES", 60)
     same = {
         "task_queue": f"stopped-{uuid4()}",
         "retry_schedule_seconds": (3600,),

@@ -49,6 +49,12 @@ class LiveShop:
             return [item["status"] for item in await self.deliveries(event_id)] == [status] * count
 
         await eventually(reached, PATIENCE_SECONDS, f"{count} deliveries of {event_id} {status}")
+        if status == "pending":  # the first attempt has its outcome, and counts
+
+            async def scheduled() -> bool:
+                return all(item["nextAttemptAt"] for item in await self.deliveries(event_id))
+
+            await eventually(scheduled, PATIENCE_SECONDS, "a next attempt")
         return [item["messageId"] for item in await self.deliveries(event_id)]
 
     async def shared(self, event_id: str, *statuses: str) -> None:

@@ -32,7 +32,7 @@ WHOLLY = (VARIANTS[0], VARIANTS[-1])
 """Each theme and each window once: enough for every rule but those of colours, and for a page seen before."""
 
 BAD = ("serious", "critical")
-PATIENCE_MS = 15_000
+PATIENCE_MS = 45_000
 expect.set_options(timeout=PATIENCE_MS)
 _LOADING_FAILED = "Failed to load resource: the server responded with a status of"  # judged by the response itself
 _AXE = "rules => axe.run(document, {resultTypes: ['violations'], ...(rules && {runOnly: rules})})"
@@ -126,6 +126,7 @@ class People:
         faults = []
         route = self._route_of(page)
         variants = WHOLLY if route in self.checked else VARIANTS
+        await page.wait_for_load_state()  # a link that was just followed leaves a document without an element
         await page.evaluate(self._axe)
         for theme, (width, height) in variants:
             await page.set_viewport_size({"width": width, "height": height})

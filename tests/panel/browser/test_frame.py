@@ -9,7 +9,7 @@ from playwright.async_api import expect
 from tests.panel.browser.live import LiveShop
 from tests.panel.browser.people import People
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 
 async def test_somebody_logs_in_goes_where_they_wished_and_out_again(people: People, shop: LiveShop) -> None:
@@ -54,7 +54,8 @@ async def test_a_page_that_is_not_there_says_so_accessibly(people: People) -> No
 
 async def test_what_goes_wrong_on_a_page_is_seen(people: People) -> None:
     page = await people.visit("viewer", "/webhooks")
-    await page.evaluate("""async () => {
+    async with page.expect_response("**/nothing.png"):
+        await page.evaluate("""async () => {
         const image = document.createElement("img");
         image.src = "/nothing.png";
         image.setAttribute("style", "display: block");
@@ -65,7 +66,7 @@ async def test_what_goes_wrong_on_a_page_is_seen(people: People) -> None:
         choice.append(new Option("what does not fit into it"));
         document.querySelector("main").append(image, choice);
         await fetch("https://elsewhere.example/").catch(() => null);
-    }""")
+        }""")
     checked_before = set(people.checked)
     with pytest.raises(
         AssertionError, match=r"px wider than the window[\s\S]*\['choice'\] are cut off[\s\S]*image-alt \(critical\)"

@@ -9,7 +9,7 @@ from tests.panel.browser.live import LiveShop
 from tests.panel.browser.people import People
 from tests.receiver import Receiver, status
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 ENDED = "Your session has ended"
 SECRET = "a secret value"

@@ -13,7 +13,7 @@ from tests.panel.browser.people import People
 from tests.panel.visitor import PASSWORD
 from tests.receiver import Receiver, status
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 NAME = "Till <b>one</b>"
 LATER = {"retrySchedule": [600]}
@@ -82,7 +82,9 @@ async def test_a_key_is_made_copied_used_and_revoked(people: People, shop: LiveS
     await people.check(page)
     await press(page, "Copy")
     await expect(page.get_by_role("button", name="Copied")).to_be_visible()
-    async with httpx.AsyncClient(base_url=shop.api.base_url, headers={"X-AUTH-TOKEN": key}, trust_env=False) as program:
+    async with httpx.AsyncClient(
+        base_url=shop.api.base_url, headers={"X-AUTH-TOKEN": key}, trust_env=False, timeout=30
+    ) as program:
         event = {"event": {"eventName": "CustomerUpdated", "data": {}}}
         assert (await program.post(f"/api/{shop.code}/event", json=event)).status_code == 202
     await page.get_by_role("link", name="Done, I have it").click()

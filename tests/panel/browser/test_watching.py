@@ -9,7 +9,7 @@ from tests.panel.browser.live import LiveShop
 from tests.panel.browser.people import NARROW, People
 from tests.receiver import Receiver, status
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 MARKUP = "<script>document.title = 'taken over'</script><b>busy</b>"
 HEADERS = [{"headerName": "Authorization", "headerValue": "Bearer very-secret"}]

@@ -135,8 +135,8 @@ async def test_a_name_that_could_not_be_looked_up_for_the_dead_names_of_others_i
         await resolver.resolve("healthy.example.com", 80)
     assert failure_of(raised.value) is FailureKind.internal
     names.answering.set()
-    assert await resolver.resolve("healthy.example.com", 80)
     await asyncio.gather(*dead)
+    assert await resolver.resolve("healthy.example.com", 80)
 
 
 async def test_of_a_name_with_very_many_addresses_some_are_tried(names: Names) -> None:

@@ -250,6 +250,7 @@ async def test_a_silent_authorization_server_is_named(
         FailureKind.oauth2_token,
         "no answer of the authorization server within 0.2 s",
     )
+    monkeypatch.setattr("sending.http.client.TOKEN_SECONDS", 30.0)
     server.socket.otherwise = server.token
     receiver.otherwise = server.protects(status(200))
     assert (await sender.send(request_to(receiver.url(), oauth2=client_of(server)))).status_code == 200
