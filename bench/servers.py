@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import trustme
 
 from local.data_directory import tail
+from local.ports import hold_free
 from local.postgres import PostgresServer, make_database
 from local.processes import Component, ended, spawn
 
@@ -32,10 +32,9 @@ class Server:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """Return a port of 127.0.0.1 that nobody listens on, and that nobody is given who asks for any."""
+    with hold_free() as held:
+        port: int = held.getsockname()[1]
         return port
 
 

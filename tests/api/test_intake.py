@@ -115,10 +115,11 @@ class TestWakingTheRelay:
         seen: list[int] = []
         listener = await api.database.listener()
         try:
-            reader = await api.database.listener()
+            reader, reading = await api.database.listener(), asyncio.Lock()
 
             async def look(*_: Any) -> None:
-                seen.append(await reader.fetchval("SELECT count(*) FROM event"))
+                async with reading:
+                    seen.append(await reader.fetchval("SELECT count(*) FROM event"))
 
             await listener.add_listener(OUTBOX_CHANNEL, look)
             before = await api.count()
@@ -128,7 +129,8 @@ class TestWakingTheRelay:
                 return bool(seen) and seen[-1] > before
 
             await eventually(notified_and_visible, DUE_SECONDS, "the relay is notified")
-            await reader.close()
+            async with reading:
+                await reader.close()
         finally:
             await listener.close()
 

@@ -7,6 +7,7 @@ import pytest
 
 from bench.transport import unchanged
 from domain.delivery.failure_kinds import FailureKind
+from sending.http.client import Sender
 from sending.http.transport import TransportFactory
 from tests.receiver import (
     Exchange,
@@ -45,6 +46,13 @@ async def test_a_receiver_that(case: str, transport: TransportFactory | None) ->
             assert (await sender.send(request_to(receiver.url()))).status_code == 200
 
 
+async def let_go(sender: Sender) -> None:
+    """Wait until the connection of the last request is seen not to be one for the next."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while sender._connections._open:
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize("pause_seconds", [0, 0.05], ids=["the same packet", "the next packet"])
 async def test_a_byte_too_many_changes_no_verdict_in(pause_seconds: float) -> None:
     async def reply(exchange: Exchange) -> None:
@@ -59,7 +67,7 @@ async def test_a_byte_too_many_changes_no_verdict_in(pause_seconds: float) -> No
             receiver.script(reply)
             result = await sender.send(request_to(receiver.url()))
             assert (result.status_code, result.failure) == (200, None)
-            await asyncio.sleep(2 * pause_seconds)
+            await let_go(sender)
         assert receiver.connections == 3, "none of them was used again"
 
 
