@@ -43,6 +43,6 @@ async def lease(sqlalchemy_url: str, worker_id: UUID) -> AsyncIterator[None]:
         task.cancel()
         await asyncio.wait([task])
         with suppress(SQLAlchemyError, OSError, TimeoutError):
-            async with database.transaction() as connection:
+            async with database.single_statements() as connection:
                 await leave(connection, worker_id)
         await database.close()
