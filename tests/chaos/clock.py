@@ -9,22 +9,21 @@ LIBRARIES = tuple(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 
 
 class Clock:
-    """The clocks of a run's workers. Every second one can be set: its process reads its file once a second.
+    """The clock of one of a run's workers, and then of whoever runs in its place; its process reads its file once a
+    second.
 
-    Under libfaketime a look at a clock costs a hundred times as much; with all workers, two cores were busy with that.
+    A worker under libfaketime takes so much more CPU that two of them keep two cores busy.
     """
 
     def __init__(self, folder: Path, *, jumps: bool) -> None:
         self._folder = folder
         self._jumps = jumps
-        self._workers = 0
         self.settable = ""
-        """The last worker whose clock can be set. Of two workers that are replaced in turn, it runs."""
+        """The worker whose clock can be set."""
 
-    def environment(self, name: str) -> dict[str, str]:
-        """Variables of the next worker; none in a run without jumps."""
-        self._workers += 1
-        if not self._jumps or self._workers % 2 == 0:
+    def environment(self, name: str, *, in_place_of: str = "") -> dict[str, str]:
+        """Variables of a worker that is added, or that replaces one; none unless its clock can be set."""
+        if not self._jumps or self.settable != in_place_of:
             return {}
         self.settable = name
         self._file(name).write_text("+0")

@@ -177,7 +177,7 @@ class TemporalProcesses:
 
 
 class WorkerPool:
-    """A number of workers, each started again when it dies. Every second one has a clock that can be set wrong."""
+    """A number of workers, each started again when it dies. One of them has a clock that can be set wrong."""
 
     def __init__(
         self, application: ChaosApplication, ports: PortReservations, clock: Clock, network: Network | None
@@ -190,13 +190,14 @@ class WorkerPool:
         self._kept: list[tuple[Component, Popen[bytes], asyncio.Task[None]]] = []
         self._replacements: dict[int, Component] = {}
 
-    async def add(self) -> None:
-        """Start one more and wait until it works."""
+    async def add(self, *, in_place_of: str = "") -> None:
+        """Start one more and wait until it works. `in_place_of`: the name of one that is to end then."""
         name = f"worker-{next(self._numbers)}"
         port = self._ports.reserve(PortWish(name, "a worker's health page"), None)
         place = LOOPBACK if self._network is None else await self._network.join(name)
         made = replace(self._application, worker_health_port=port, worker_place=place).worker()
-        environment = {**made.environment, **self._clock.environment(name), "LOG_LEVEL": "INFO"}  # it logs its id
+        clock = self._clock.environment(name, in_place_of=in_place_of)
+        environment = {**made.environment, **clock, "LOG_LEVEL": "INFO"}  # it logs its id
         component = replace(made, name=name, log=self._application.data.log(name), environment=environment)
         self._start(component)
         deadline = time.monotonic() + READY_SECONDS
@@ -230,8 +231,11 @@ class WorkerPool:
 
     async def roll(self) -> float:
         """Start a new one, then ask the oldest to end; how many seconds that took it."""
-        await self.add()
-        _, process, keeping = self._kept.pop(0)
+        oldest = self._kept[0][0].name
+        await self.add(in_place_of=oldest)
+        ending = next(one for one in self._kept if one[0].name == oldest)
+        self._kept.remove(ending)
+        _, process, keeping = ending
         keeping.cancel()
         asked_at = time.monotonic()
         process.send_signal(signal.SIGTERM)
