@@ -16,6 +16,9 @@ from domain.wire.excerpts import printable
 
 POLL_SECONDS = 0.5
 
+JOINED_SECONDS = 30.0
+"""Time after which the last scan of the day is taken for the new one: a scan that was just ending has been joined."""
+
 schedules = typer.Typer(help="Expiry schedules: list, pause, scan manually.", no_args_is_help=True)
 
 
@@ -141,14 +144,17 @@ def preview(target: Target, kind: KindOption, day: DayOption = None) -> None:
 
 
 def _finished(target: Target, kind: Kind, day: str, finished_before: set[str]) -> dict[str, Any]:
-    """Wait for a new manual scan of the day to finish and return it."""
+    """Wait for a new manual scan of the day to finish and return it; the last one if none begins."""
+    joined_at = time.monotonic() + JOINED_SECONDS
     with BarOrLines(SpinnerColumn(), TextColumn("{task.description}", markup=False), total=None) as progress:
         while True:
             scans = target.get(f"schedule/{kind}")["scans"]
+            of_day = [scan for scan in scans if scan["origin"] == "manual" and scan["day"] == day]
+            new = [scan for scan in of_day if scan["scanId"] not in finished_before]
+            if of_day and not new and time.monotonic() >= joined_at:
+                new = of_day[:1]
             scan: dict[str, Any]
-            for scan in scans:
-                if scan["origin"] != "manual" or scan["day"] != day or scan["scanId"] in finished_before:
-                    continue
+            for scan in new:
                 if scan["finishedAt"] is not None:
                     return scan
                 progress.show(_scan_line(scan), description=_scan_line(scan))

@@ -57,7 +57,7 @@ async def desk(
             yield Desk(installed, running, root, installed.admin_key, tmp_path)
 
 
-async def test_what_expires_is_previewed_triggered_and_listed(desk: Desk) -> None:
+async def test_what_expires_is_previewed_triggered_and_listed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "3 created, 0 updated" in await desk.said("sync")
     assert "0 created, 0 updated" in await desk.said("sync")
     await desk.scanning.put(Kind.POINTS, [NOON] * 3)
@@ -73,6 +73,13 @@ async def test_what_expires_is_previewed_triggered_and_listed(desk: Desk) -> Non
     await desk.scanning.client.get_workflow_handle(f"expiry/{STORE}/points/{DAY}").result()
     again = await desk.said("trigger", "--kind", "points", "--day", DAY)
     assert f"{DAY}: 3 due, 0 emitted, 3 already known" in again
+    monkeypatch.setattr("commands.actions.schedules.JOINED_SECONDS", 0.5)
+    ending = await desk.scanning.client.start_workflow(
+        "of-nobody", id=f"expiry/{STORE}/points/{DAY}", task_queue="none"
+    )
+    joined = await desk.said("trigger", "--kind", "points", "--day", DAY)
+    assert f"{DAY}: 3 due, 0 emitted, 3 already known" in joined, "the last scan, for no other one begins"
+    await ending.terminate()
     assert json.loads(await desk.said("preview", "--kind", "points", "--day", DAY, "--json"))["count"] == 3
     assert "yes" in await desk.said("preview", "--kind", "points", "--day", DAY)
     listed = await desk.said("list")
