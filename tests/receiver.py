@@ -31,6 +31,8 @@ import trustme
 
 _HEAD_LIMIT = 1 << 20
 _TICK_SECONDS = 0.005
+_TICKS = 8
+"""Turns of the event loop within which a request is read, from the acceptance of its connection on."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +260,7 @@ class Receiver:
         self._scripts: dict[str | None, _Script] = defaultdict(_Script)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ticks = deque([0.0, 0.0], 2)
+        self._ticks = deque([0.0] * _TICKS, _TICKS)
         """The last two instants at which the event loop had nothing to catch up on."""
         self._arrival = asyncio.Condition()
 
