@@ -207,8 +207,11 @@ class PostgresServer:
         return True
 
     async def ensure_database(self) -> None:
-        """Create the database if it is missing."""
-        connection = await asyncpg.connect(self.address("postgres"), timeout=FIRST_CONNECT_SECONDS)
+        """Create the database if it is missing. Raises StackError if the server is too slow."""
+        try:
+            connection = await asyncpg.connect(self.address("postgres"), timeout=FIRST_CONNECT_SECONDS)
+        except TimeoutError:
+            raise StackError(f"PostgreSQL accepted no connection within {FIRST_CONNECT_SECONDS:g} s.") from None
         try:
             if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
                 await connection.execute(f'CREATE DATABASE "{DATABASE}"')

@@ -14,7 +14,7 @@ from local.processes import Component, bare_environment
 from temporal.visibility import SEARCH_ATTRIBUTES, shown_kind
 
 NAMESPACE = "default"
-STOP_SECONDS = 4.5
+STOP_SECONDS = 3.0
 """Time to stop. An idle server takes 2.4 s."""
 
 SQLITE_PRAGMAS = {

@@ -75,7 +75,8 @@ def cheap_passwords() -> Iterator[None]:
 def patient_databases() -> Iterator[None]:
     """Time for connections, look-ups and open transactions in this process while others keep the machine busy."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("storage.database.CONNECT_SECONDS", 30)
+        for module in ("storage.database", "storage.expiry.source"):
+            patch.setattr(f"{module}.CONNECT_SECONDS", 30)
         patch.setitem(SERVER_SETTINGS, "idle_in_transaction_session_timeout", "60000")
         patch.setattr("api.login.principals.LOOK_UP_SECONDS", 60.0)
         yield
@@ -92,8 +93,8 @@ def few_authorities() -> Iterator[None]:
 
 @pytest.fixture
 def patient_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """First attempts that their batch waits for, however long a busy machine holds them up."""
-    monkeypatch.setattr("activities.deliver.STALL_SECONDS", 60.0)
+    """Batches that do not take first attempts for stalled when a busy machine holds them up."""
+    monkeypatch.setattr("activities.deliver.STALL_SECONDS", 20.0)
 
 
 @pytest.fixture(scope="session")

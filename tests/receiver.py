@@ -32,7 +32,8 @@ import trustme
 _HEAD_LIMIT = 1 << 20
 _TICK_SECONDS = 0.005
 _TICKS = 8
-"""Turns of the event loop within which a request is read, from the acceptance of its connection on."""
+"""Within so many ticks the first request of a connection is read after it has come; within `_LATER_TICKS`, another."""
+_LATER_TICKS = 3
 
 
 @dataclass(frozen=True)
@@ -260,8 +261,8 @@ class Receiver:
         self._scripts: dict[str | None, _Script] = defaultdict(_Script)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ticks = deque([0.0] * _TICKS, _TICKS)
-        """The last two instants at which the event loop had nothing to catch up on."""
+        self._ticks = deque[float](maxlen=_TICKS)
+        """The last instants at which the event loop had its turn: one per `_TICK_SECONDS` unless held up."""
         self._arrival = asyncio.Condition()
 
     def script(self, *replies: Reply, path: str | None = None) -> None:
@@ -287,6 +288,7 @@ class Receiver:
             self._accept, self._host, self.port, ssl=self._tls, limit=_HEAD_LIMIT, backlog=1024
         )
         self.port = self._server.sockets[0].getsockname()[1]
+        self._ticks.extend([time.monotonic()] * _TICKS)
         self._tasks.add(asyncio.create_task(self._tick()))
 
     async def _tick(self) -> None:
@@ -325,9 +327,10 @@ class Receiver:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int) -> None:
-        keep_alive = True
+        keep_alive, ticks = True, _TICKS
         while keep_alive:
-            received = await self._read_request(reader, connection)
+            received = await self._read_request(reader, connection, ticks)
+            ticks = _LATER_TICKS
             async with self._arrival:
                 self.requests.append(received)
                 self._arrival.notify_all()
@@ -338,14 +341,14 @@ class Receiver:
             writer.close()
             await writer.wait_closed()
 
-    async def _read_request(self, reader: asyncio.StreamReader, connection: int) -> Received:
+    async def _read_request(self, reader: asyncio.StreamReader, connection: int, ticks: int) -> Received:
         head = await reader.readuntil(b"\r\n\r\n")
         request_line, *header_lines = head.decode("latin-1").split("\r\n")[:-2]
         method, target, _ = request_line.split(" ", 2)
         headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in header_lines)]
         length = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
         body = await reader.readexactly(length)
-        return Received(method, target, headers, body, head, self._ticks[0], time.monotonic(), connection)
+        return Received(method, target, headers, body, head, self._ticks[-ticks], time.monotonic(), connection)
 
     def _reply_for(self, received: Received) -> Reply:
         for key in (received.target.partition("?")[0], None):

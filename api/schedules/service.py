@@ -19,7 +19,7 @@ from domain.expiry.rows import Kind
 from storage.access.stores import find_store
 from storage.access.tables import Store
 from storage.expiry.scans import coverage, recent_scans
-from storage.expiry.source import SourceUnusableError
+from storage.expiry.source import SourceAwayError, SourceUnusableError
 from storage.expiry.tables import ExpiryCoverage, ExpiryScan
 from temporal.schedules import ScheduleStatus, StoreSchedules
 
@@ -117,6 +117,8 @@ class ScheduleActions(StoreActions):
                 return await look_at(self.resources.due_source, connection, store, kind, wanted)
             except SourceUnusableError as error:
                 raise Unavailable(str(error)) from error
+            except SourceAwayError as error:
+                raise Unavailable(f"Outage of the {error}; try again.") from error
 
     async def _store(self, connection: AsyncConnection) -> Store:
         return existing(await find_store(connection, self.store_code))

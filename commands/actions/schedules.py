@@ -1,7 +1,7 @@
 """`loyalty-webhooks schedules …`: expiry schedules and manual scans."""
 
 import time
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +17,7 @@ from domain.wire.excerpts import printable
 POLL_SECONDS = 0.5
 
 JOINED_SECONDS = 30.0
-"""Time after which the last scan of the day is taken for the new one: a scan that was just ending has been joined."""
+"""Time without a new scan after which one that ended as this one was asked for is taken for it: it was joined."""
 
 schedules = typer.Typer(help="Expiry schedules: list, pause, scan manually.", no_args_is_help=True)
 
@@ -144,15 +144,16 @@ def preview(target: Target, kind: KindOption, day: DayOption = None) -> None:
 
 
 def _finished(target: Target, kind: Kind, day: str, finished_before: set[str]) -> dict[str, Any]:
-    """Wait for a new manual scan of the day to finish and return it; the last one if none begins."""
+    """Wait for a new manual scan of the day to finish, or for none to begin beside one that had just finished."""
     joined_at = time.monotonic() + JOINED_SECONDS
+    just_before = datetime.now(UTC) - timedelta(minutes=1)
     with BarOrLines(SpinnerColumn(), TextColumn("{task.description}", markup=False), total=None) as progress:
         while True:
             scans = target.get(f"schedule/{kind}")["scans"]
             of_day = [scan for scan in scans if scan["origin"] == "manual" and scan["day"] == day]
             new = [scan for scan in of_day if scan["scanId"] not in finished_before]
-            if of_day and not new and time.monotonic() >= joined_at:
-                new = of_day[:1]
+            if not new and time.monotonic() >= joined_at:
+                new = [scan for scan in of_day if datetime.fromisoformat(scan["finishedAt"]) > just_before][:1]
             scan: dict[str, Any]
             for scan in new:
                 if scan["finishedAt"] is not None:

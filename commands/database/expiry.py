@@ -22,7 +22,7 @@ from storage.access.stores import store_exists
 from storage.database import Database
 from storage.expiry.file_import import ImportedElsewhereError, ImportKey, ImportState
 from storage.expiry.rows import RELATIONS
-from storage.expiry.source import Finding, PlatformRows, source_columns
+from storage.expiry.source import Finding, PlatformRows, SourceAwayError, source_columns
 from storage.sealing import Sealer
 
 FORMATS = {".csv": FileFormat.CSV, ".ndjson": FileFormat.NDJSON, ".jsonl": FileFormat.NDJSON}
@@ -120,6 +120,8 @@ def check_source(installation: Installation) -> None:
 
     try:
         findings = asyncio.run(check())
+    except SourceAwayError as error:
+        raise failed(f"Outage of the {error}") from None
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         raise failed(f"The database of EXPIRY_DATABASE_URL cannot be read: {error or type(error).__name__}") from None
     if findings:

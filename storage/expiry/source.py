@@ -48,6 +48,10 @@ class SourceUnusableError(Exception):
     """The platform's database lacks a view or a column, or denies reading it."""
 
 
+class SourceAwayError(ConnectionError):
+    """An outage of the platform's database. Its text names the database."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A problem of a view and its solution; `column` is None if it concerns the whole view."""
@@ -150,7 +154,7 @@ class PlatformRows:
 
     @asynccontextmanager
     async def _reading(self, relation: Relation) -> AsyncIterator[asyncpg.Connection]:
-        """A read-only transaction. Raises SourceUnusableError, and ConnectionError naming the database in an outage."""
+        """A read-only transaction. Raises SourceUnusableError and SourceAwayError."""
         try:
             async with (
                 (await self._opened()).acquire() as connection,
@@ -168,10 +172,12 @@ class PlatformRows:
                 f"{relation.view} in the database of EXPIRY_DATABASE_URL took longer than "
                 "EXPIRY_STATEMENT_TIMEOUT_SECONDS; give the view an index, or raise the setting"
             ) from error
+        except asyncpg.ClientConfigurationError:  # a mistake in the address
+            raise
         except BROKEN_CONNECTION as error:
             if not is_unavailable(error):
                 raise
-            raise ConnectionError(f"database of EXPIRY_DATABASE_URL: {outage_text(error)}") from error
+            raise SourceAwayError(f"database of EXPIRY_DATABASE_URL: {outage_text(error)}") from error
 
 
 _UNUSABLE = (

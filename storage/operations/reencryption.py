@@ -5,7 +5,6 @@ that was read. It skips locked rows, so it never waits for a lock while it holds
 themselves record the progress, so another run resumes one that was killed.
 """
 
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +22,9 @@ PREFIX = "sealed_"
 
 PAGE_ROWS = 2_000
 """Rows listed at once, keys and lengths only: some 100 KB."""
+
+COPIED_FROM = {"sealed_previous_secret": "sealed_secret"}
+"""Columns into which a value is copied from another one of its row, by a rotation of a signing key."""
 
 STEP_ROWS = 200
 """Maximum number of rows changed in one statement, which locks them for some ten milliseconds."""
@@ -200,12 +202,12 @@ class Resealing:
         """Process every column; return True if there was anything to do."""
         self._on_pass(number, await self._values())
         busy = False
-        waiting: dict[str, set[Identity]] = defaultdict(set)
-        """Rows that the last pass found locked, by table: who held them may have moved the value to another column."""
+        waiting = {(count.column.table, count.column.name): count.left for count in self.report.counts}
+        """Rows of each column that the last pass found locked."""
         for count in self.report.counts:
-            waiting[count.column.table] |= count.left
             count.left, count.unopenable = set(), set()
-        for count in self.report.counts:
+            table, name = count.column.table, count.column.name
+            explained = waiting[table, name] | waiting.get((table, COPIED_FROM.get(name, "")), set())
             async for identities in self._steps(count.column):
                 current, other = await self._step(count, identities, dry=dry)
                 busy = busy or bool(other)
@@ -213,7 +215,7 @@ class Resealing:
                     count.current += current
                     count.other += len(other)
                 else:
-                    count.late += len(other - waiting[count.column.table])
+                    count.late += len(other - explained)
                 self._on_step(len(identities))
         return busy
 

@@ -37,7 +37,9 @@ def test_the_result_of_a_batch_that_fails_altogether_fits_into_a_workflows_histo
 async def test_one_hanging_receiver_holds_up_neither_neighbours_nor_their_retries(
     bench: Workbench, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.deliver.STALL_SECONDS", 0.5)
+    monkeypatch.setattr("activities.deliver.STALL_SECONDS", 1.0)
+    for bound in ("FIRST_ATTEMPTS_SECONDS", "FIRST_ATTEMPTS_SECONDS_WITH_FAILURES"):
+        monkeypatch.setattr(f"activities.deliver.{bound}", 60)
     receiver.script(*[hang()] * 40, path="/hanging")
     receiver.script(*[status(500)] * 20, path="/failing")
     for path in ("/hanging", "/failing", "/healthy"):

@@ -284,3 +284,12 @@ async def test_a_store_sees_its_own_rows_and_scans_alone(office: Office) -> None
     assert (await shop.client.get(f"/api/{shop.store}/expiry/points/preview", params={"day": DAY})).json()["count"] == 0
     assert (await shop.client.get(f"/api/{shop.store}/schedule/points")).json()["scans"] == []
     assert UUID((await office.get("schedule/points"))["scans"][0]["scanId"])
+
+
+async def test_a_preview_names_the_platforms_database_in_its_outage(module_database_url: str) -> None:
+    platform = "postgresql://reader@127.0.0.1:9/platform"
+    async with installation(module_database_url, expiry_database_url=platform) as installed:
+        shop = await installed.shop()
+        answer = await shop.client.get(f"/api/{shop.store}/expiry/points/preview", params={"day": DAY})
+    assert answer.status_code == 503
+    assert answer.json()["message"].startswith("Outage of the database of EXPIRY_DATABASE_URL: ")

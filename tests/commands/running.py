@@ -115,8 +115,11 @@ async def halting(database_url: str, table: str, *, after: int) -> AsyncIterator
 
         await eventually(alone, 60, "no command is connected")
     finally:
-        await connection.execute(f"DROP TRIGGER halt ON {table}; DROP FUNCTION halt; DROP SEQUENCE changed_rows")
-        await connection.close()
+        try:
+            await connection.execute("SELECT pg_advisory_unlock_all()")  # else who waits for it would hold up the DROP
+            await connection.execute(f"DROP TRIGGER halt ON {table}; DROP FUNCTION halt; DROP SEQUENCE changed_rows")
+        finally:
+            await connection.close()
 
 
 async def lines_until(process: Process, wanted: str, timeout_seconds: float = 30) -> list[str]:

@@ -74,11 +74,12 @@ async def test_what_expires_is_previewed_triggered_and_listed(desk: Desk, monkey
     again = await desk.said("trigger", "--kind", "points", "--day", DAY)
     assert f"{DAY}: 3 due, 0 emitted, 3 already known" in again
     monkeypatch.setattr("commands.actions.schedules.JOINED_SECONDS", 0.5)
+    await desk.scanning.client.get_workflow_handle(f"expiry/{STORE}/points/{DAY}").result()
     ending = await desk.scanning.client.start_workflow(
         "of-nobody", id=f"expiry/{STORE}/points/{DAY}", task_queue="none"
     )
     joined = await desk.said("trigger", "--kind", "points", "--day", DAY)
-    assert f"{DAY}: 3 due, 0 emitted, 3 already known" in joined, "the last scan, for no other one begins"
+    assert f"{DAY}: 3 due, 0 emitted, 3 already known" in joined, "the scan that was ending"
     await ending.terminate()
     assert json.loads(await desk.said("preview", "--kind", "points", "--day", DAY, "--json"))["count"] == 3
     assert "yes" in await desk.said("preview", "--kind", "points", "--day", DAY)

@@ -459,7 +459,7 @@ async def test_everything_ends_when_up_is_killed_and_the_next_start_finds_it_aga
         shown.until(lambda: shown.process.poll() is not None, "Ctrl-C ended it")
         assert shown.process.returncode == 0
         assert "Stopped" in shown.shown
-        assert "did not stop in time" not in shown.shown
+        assert "PostgreSQL did not stop in time" not in shown.shown
     await until_all_gone(home, processes, 1)
     assert home.left() <= REMAINS
 

@@ -293,7 +293,7 @@ async def test_a_webhook_that_fails_is_found_and_shown_with_what_its_receiver_an
         found = await seen(f"/webhooks{query}")
         assert ("Broken" in found, "Well" in found, "Asleep" in found) == (True, False, False), query
         for part in (
-            "consecutive failures: 20",
+            "failures in a row: 20",
             "Last answer 503 server error http_5xx",
             "12 waiting or held, next attempt",
         ):
@@ -301,13 +301,13 @@ async def test_a_webhook_that_fails_is_found_and_shown_with_what_its_receiver_an
     for query in ("?status=active", "?status=paused"):
         assert "Broken" not in await seen(f"/webhooks{query}")
     page = (await somebody.get(f"/admin/{shop.store}/webhooks/{broken}")).text
-    for part in ("status-failing", "consecutive failures: 20", f'/deliveries/{answered}">'):
+    for part in ("status-failing", "failures in a row: 20", f'/deliveries/{answered}">'):
         assert part in page
     assert "status-active" not in page
     assert len(set(re.findall(r"/deliveries/([0-9a-f-]{36})", page))) == 10
     assert "2026-01-01" not in page, "no next attempt lies in the past"
     paused = await seen(f"/webhooks/{asleep}")
-    assert re.search(r"paused by \S+, since .+ failing since .+, consecutive failures: 20", paused), paused
+    assert re.search(r"paused by \S+, since .+ failing since .+, failures in a row: 20", paused), paused
     healthy = await seen(f"/webhooks/{well}")
     assert ("failing" in healthy, "in a row" in healthy) == (False, False)
 

@@ -1,7 +1,6 @@
 """The relay: hands every event over once, under one name, alone or in batches, whatever goes away meanwhile."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -401,10 +400,10 @@ async def test_a_hanging_receiver_does_not_hold_up_the_events_of_others(
         await running.subscribe("CustomerDeactivated", receiver.url("/healthy"))
         await running.emit("CustomerUpdated", "{}", 60)
         await eventually(lambda: requested(receiver, "/hanging", 20), 30, "the first batch hangs")
-        began = time.monotonic()
         await running.emit("CustomerDeactivated", "{}")
-        await eventually(lambda: requested(receiver, "/healthy", 1), 20, "the neighbour is delivered")
-        assert time.monotonic() - began < 25, "a hanging request was waited for"
+        await eventually(
+            lambda: requested(receiver, "/healthy", 1), 15, "the neighbour is delivered, none is waited for"
+        )
 
 
 async def requested(receiver: Receiver, path: str, count: int) -> bool:

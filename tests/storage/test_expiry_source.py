@@ -238,3 +238,10 @@ async def test_an_outage_of_the_platforms_database_is_told_with_its_name(postgre
         assert is_outage(raised.value)
         assert in_words(raised.value).startswith("PostgreSQL: database of EXPIRY_DATABASE_URL: "), raised.value
         assert words in in_words(raised.value)
+
+
+async def test_a_mistake_in_the_address_is_told_as_the_driver_tells_it() -> None:
+    rows = PlatformRows("postgresql://reader@127.0.0.1:9/platform?sslmode=nonsense", statement_timeout_seconds=5)
+    with pytest.raises(asyncpg.ClientConfigurationError, match="sslmode"):
+        await rows.still_due(STORE, Kind.POINTS, [UUID(int=1)])
+    await rows.close()

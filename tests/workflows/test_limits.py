@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.throttling import REFUSED_LEAST
@@ -60,6 +61,13 @@ async def passed(instant: float) -> None:
     await eventually(so_late, instant - time.monotonic() + 5, "the time to pass")
 
 
+@pytest.fixture
+def long_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds of a drain that outlast a test, so that a limit is changed within one."""
+    monkeypatch.setattr("activities.drain.ROUND_SECONDS", 60.0)
+
+
+@pytest.mark.usefixtures("long_rounds")
 async def test_a_rate_that_is_lowered_or_raised_holds_at_once(database_url: str, temporal: WorkflowEnvironment) -> None:
     async with Receiver() as receiver, pipeline(database_url, temporal.client) as running:
         subscription_id = await running.subscribe(EVENT, receiver.url("/hook"), rate_limit_per_second=40)
@@ -89,6 +97,7 @@ async def test_a_limit_that_is_taken_away_holds_nothing_back_any_more(
         await running.until_statuses({"delivered": 200}, 20)
 
 
+@pytest.mark.usefixtures("long_rounds")
 async def test_a_concurrency_that_is_lowered_or_raised_holds_at_once(
     database_url: str, temporal: WorkflowEnvironment
 ) -> None:

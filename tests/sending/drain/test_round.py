@@ -146,6 +146,7 @@ async def test_a_drain_with_a_rate_starts_at_its_rate_however_slow_the_receiver_
 
 
 @pytest.mark.parametrize("limits", [{"max_concurrency": 2}, {"rate_limit_per_second": 5}, {"max_concurrency": 200}])
+@pytest.mark.usefixtures("long_rounds")
 async def test_a_pause_within_a_round_leaves_held_what_has_no_place(
     bench: Workbench, receiver: Receiver, limits: dict[str, int]
 ) -> None:

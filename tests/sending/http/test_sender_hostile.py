@@ -61,6 +61,7 @@ async def test_a_byte_too_many_changes_no_verdict_in(pause_seconds: float) -> No
         if pause_seconds:
             await asyncio.sleep(pause_seconds)
             await exchange.write(b"x")
+        await exchange.until_closed()
 
     async with Receiver() as receiver, local_sender() as sender:
         for _ in range(3):
