@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from temporalio import activity
@@ -174,8 +174,8 @@ def _early_seconds(delivery: OpenDelivery) -> float:
     """Return the seconds until the next attempt is due, 0 to make it now. Temporal does not always know the instant: a
     worker may have died after it had written an outcome and before it answered, and a first attempt may have failed
     after its batch ended. For the schedule's instant, Temporal's clock counts where it is ahead. The instant that the
-    receiver asked for holds by the database's clock."""
-    ahead = (activity.info().started_time - datetime.now(UTC)).total_seconds()
+    receiver asked for holds by the database's clock. The worker's own clock counts for neither: it may be wrong."""
+    ahead = 0.0 if delivery.read_at is None else (activity.info().started_time - delivery.read_at).total_seconds()
     scheduled = (delivery.next_in_seconds or 0.0) - max(0.0, ahead)
     return max(scheduled if scheduled > EARLY_SECONDS else 0.0, delivery.allowed_in_seconds or 0.0)
 

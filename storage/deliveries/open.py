@@ -98,6 +98,8 @@ class OpenDelivery:
     """Id of the standalone activity that owns its later attempts."""
     allowed_in_seconds: float | None = None
     """Seconds until the instant that the receiver asked for (`not_before`); None if it asked for none."""
+    read_at: datetime | None = None
+    """Instant from which these seconds count, by the database's clock."""
 
     @property
     def wakes_drain(self) -> bool:
@@ -134,6 +136,7 @@ SELECT delivery.message_id, delivery.variant, delivery.status AS delivery_status
     delivery.event_sequence, delivery.accepted_on, event.accepted_at, event.traceparent,
     delivery.attempts AS recorded, delivery.retry_id,
     CAST(extract(epoch FROM delivery.not_before - clock_timestamp()) AS float8) AS allowed_in_seconds,
+    clock_timestamp() AS read_at,
     {SUBSCRIPTION_COLUMNS}
 FROM delivery
 JOIN event ON event.store_code = delivery.store_code AND event.event_id = delivery.event_id
@@ -154,7 +157,7 @@ _FACTS = tuple(field.name for field in fields(SubscriptionFacts))
 _OWN = (
     *("message_id", "variant", "failures", "next_in_seconds", "number", "sender_id", "timezone", "sealed_data"),
     *("event_sequence", "accepted_on", "accepted_at", "traceparent", "recorded", "retry_id"),
-    "allowed_in_seconds",
+    *("allowed_in_seconds", "read_at"),
 )
 """Columns with the names of fields of `OpenDelivery`."""
 _OTHERS = ("event_id", "name", "store_code", "created_at_text", "data", "delivery_status")

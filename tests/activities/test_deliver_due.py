@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
+from typing import Self
 from uuid import UUID
 
 import pytest
@@ -89,6 +90,21 @@ async def has_failed(bench: Workbench) -> bool:
 async def test_an_attempt_is_due_as_well_when_temporals_clock_is_ahead(bench: Workbench, message_id: UUID) -> None:
     end = await bench.deliver_webhook(message_id, due=False, clock_ahead=timedelta(seconds=70))
     assert end.status == "delivered"
+
+
+async def test_a_workers_clock_that_is_hours_behind_makes_no_attempt_due(
+    bench: Workbench, receiver: Receiver, message_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) - timedelta(hours=2)
+
+    monkeypatch.setattr("activities.retry.datetime", Behind, raising=False)
+    with pytest.raises(ApplicationError) as early:
+        await bench.deliver_webhook(message_id, due=False)
+    assert early.value.type == "NotDueYet"
+    assert len(receiver.requests) == 1
 
 
 async def test_no_attempt_precedes_the_receivers_instant_when_temporals_clock_is_ahead(
