@@ -249,7 +249,7 @@ async def test_check_source_names_what_is_missing_until_all_is_well(importing: I
         assert (third.code, "All columns are readable" in third.output) == (0, True), third.output
     away = await check()
     assert away.code == 1
-    assert "cannot be read" in away.errors
+    assert "Outage of the database of EXPIRY_DATABASE_URL: " in away.errors
 
 
 def test_ids_of_the_samples_are_ids() -> None:
