@@ -6,6 +6,9 @@ status of a complete response decides; an oddity, such as bytes behind its end, 
 
 import asyncio
 import re
+import socket
+import struct
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -33,6 +36,9 @@ EARLY_BYTES_MAX = 131072
 SURELY_SENT_BYTES = 65536
 """Maximum size of a request that is in a kernel's buffers once it is written. A part of a larger one may be unsent when
 the response comes early, which a TLS transport does not report."""
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""SO_LINGER: on, for 0 s."""
 
 _SWITCHING_PROTOCOLS = 101
 _WITHOUT_BODY = (204, 304)
@@ -194,8 +200,18 @@ class Connection(asyncio.Protocol):
             self._answered = None
             if not reusable:
                 self._keep_alive = False
+                if not self._complete:
+                    self._discard_unsent()
                 self.transport.abort()
         return reusable
+
+    def _discard_unsent(self) -> None:
+        """Have the close reset the connection. Otherwise the kernel goes on sending the request: a receiver behind a
+        cut network would get it after the cut, when the attempt has failed for long, and then the retry beside it."""
+        opened: socket.socket | None = self.transport.get_extra_info("socket")
+        if opened is not None:
+            with suppress(OSError):  # It is closed.
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
     # Callbacks of the event loop.
 

@@ -182,6 +182,36 @@ async def test_the_timeout_covers_the_whole_attempt() -> None:
         assert result.duration_ms >= 300
 
 
+@pytest.mark.parametrize("answered", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"], ids=["nothing", "in part"])
+async def test_a_request_that_was_given_up_is_sent_no_further(answered: bytes) -> None:
+    """A receiver that reads again after the time-out gets a part, and then a reset. Without the reset it got the whole
+    request, as a receiver did whose network was cut for longer than the time-out."""
+    body, ended = b"x" * 8_000_000, asyncio.get_running_loop().create_future()
+    given_up = asyncio.Event()
+
+    async def read_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answered)
+        await given_up.wait()
+        received = 0
+        try:
+            while part := await reader.read(65536):
+                received += len(part)
+            ended.set_result((received, "closed"))
+        except ConnectionResetError:
+            ended.set_result((received, "reset"))
+        writer.close()
+
+    server = await asyncio.start_server(read_late, "127.0.0.1", 0, limit=1024)
+    async with server, local_sender(timeout_seconds=0.5) as sender:
+        port = server.sockets[0].getsockname()[1]
+        result = await sender.send(request_to(f"http://127.0.0.1:{port}/", body))
+        given_up.set()
+        received, how = await asyncio.wait_for(ended, 30)
+    assert result.failure == "timeout"
+    assert how == "reset"
+    assert received < len(body)
+
+
 async def test_a_request_has_its_own_timeout_whatever_those_beside_it_have() -> None:
     gate = asyncio.Event()
     async with Receiver() as receiver, local_sender(timeout_seconds=0.2) as sender:
