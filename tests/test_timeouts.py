@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from activities.deliver import FIRST_ATTEMPTS_SECONDS
 from api.subscriptions.models import SubscriptionCreate
 from domain.delivery.notices import NOTICES_A_ROUND
+from domain.delivery.retry import JITTER
 from domain.delivery.timeouts import (
     ATTEMPT_SECONDS,
     LONGEST_LEASE_SECONDS,
@@ -19,6 +20,7 @@ from sending.dispatcher import OLDEST_INTENT_SECONDS
 from settings import Settings
 from storage.deliveries.retries import MOST_OF_A_SUBSCRIPTION
 from telemetry.export import CLOSE_SECONDS
+from temporal.namespace import DEFAULT_RETENTION_DAYS
 from temporal.starts import DRAFT_TEST_TIMEOUT
 from tests.pipeline import settings_for
 from tests.test_compose import SERVICES
@@ -47,6 +49,11 @@ def test_every_activity_outlasts_its_longest_request() -> None:
     assert notices.ROUND_TIMEOUT.total_seconds() > NOTICES_A_ROUND * LONGEST_REQUEST_SECONDS
     assert DRAFT_TEST_TIMEOUT.total_seconds() > LONGEST_REQUEST_SECONDS
     assert deliver.FIRST_ATTEMPTS_TIMEOUT.total_seconds() > FIRST_ATTEMPTS_SECONDS
+
+
+def test_temporal_keeps_a_retry_for_longer_than_its_schedule_may_take() -> None:
+    schedule = sum(FIELDS["retry_schedule_seconds"].default) * (1 + JITTER)
+    assert schedule < DEFAULT_RETENTION_DAYS * 86_400
 
 
 def test_a_lease_outlasts_the_longest_queue_and_the_longest_request() -> None:

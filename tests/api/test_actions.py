@@ -438,6 +438,20 @@ async def failed_delivery(api: RunningApi) -> UUID:
     return found
 
 
+async def test_a_delivery_is_cancelled_while_temporal_is_away(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:9")
+    async with running_api(database_url) as api:
+        message_id = await failed_delivery(api)
+        retry_id = f"{message_id}/1"
+        waits = "UPDATE delivery SET status = 'pending', ended_at = NULL, retry_id = :retry_id"
+        await api.execute(waits, retry_id=retry_id)
+        assert (await api.post(f"webhook/delivery/{message_id}/cancel", "")).status_code == 202
+        assert [row.status for row in await api.execute("SELECT status FROM delivery")] == ["cancelled"]
+    assert f"activity {retry_id} of a cancelled delivery not terminated (Temporal unavailable)" in caplog.text
+
+
 @pytest.mark.parametrize(("action", "before"), [("redeliver", "exhausted"), ("send-now", "pending")])
 async def test_an_attempt_that_temporal_does_not_start_is_refused_and_audited_and_holds_no_transaction_open(
     database_url: str,

@@ -189,6 +189,28 @@ class TestWhatCannotBeStoredNow:
             proxy.mend()
             assert [one.status_code for one in await asyncio.gather(*waiting)] == [202, 202]
 
+    async def test_no_more_events_wait_for_a_database_than_memory_has_room_for(
+        self, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("storage.database.AWAY_SECONDS", 60.0)
+        monkeypatch.setattr("storage.database.MOST_REPEATED", 20)
+        async with behind_proxy(database_url) as (api, proxy):
+            assert (await api.emit()).status_code == 202
+            proxy.cut(refuse=True)
+            events = [{"eventName": "CustomerUpdated", "data": {}}] * 20
+            waiting = [asyncio.ensure_future(api.post("event/batch", events))]
+
+            async def met() -> bool:
+                return proxy.refused > 2
+
+            await eventually(met, DUE_SECONDS, "the first events wait")
+            assert not waiting[0].done()
+            waiting.append(asyncio.ensure_future(api.post("event/batch", events)))
+            [refused, *_], _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            assert refused.result().status_code == 503
+            proxy.mend()
+            await asyncio.wait(waiting)
+
     async def test_work_is_repeated_in_each_outage_anew_though_none_succeeded_in_between(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from cryptography.fernet import Fernet
@@ -17,12 +17,25 @@ from temporalio.exceptions import ApplicationError
 import worker
 from activities import deliver
 from domain.delivery.lifecycle import INTERNAL_ERROR_DELAY_SECONDS, Reason
+from domain.wire.signing import secret_keys, standard_signature
 from sending import dispatcher, subscription_queues
-from sending.concurrency import FIRST_REQUESTS
+from sending.concurrency import FIRST_REQUESTS, SubscriptionQueue
+from sending.subscription_queues import SubscriptionQueues
 from storage.sealing import Sealer
 from tests.deadlines import eventually
 from tests.forward_proxy import scripted_proxy
-from tests.receiver import Exchange, Receiver, Reply, after, close_before_answer, hang, packet_a_byte, status, when
+from tests.receiver import (
+    Exchange,
+    Received,
+    Receiver,
+    Reply,
+    after,
+    close_before_answer,
+    hang,
+    packet_a_byte,
+    status,
+    when,
+)
 from tests.workbench import Workbench, workbench
 
 SCHEDULE = (60, 60)
@@ -233,6 +246,24 @@ async def test_costly_responses_delay_the_next_requests_of_their_subscription_al
     assert requests == {"/costly": FIRST_REQUESTS, "/ordinary": 60}, "also once no attempt was under way"
 
 
+@pytest.mark.parametrize(
+    ("packets", "in_flight", "seconds"),
+    [(8, 1, None), (9, 1, 0.0004), (1008, 1, 0.4), (1008, 10, 4.0)],
+    ids=["an ordinary one", "a packet more", "a packet a byte", "and nine others"],
+)
+async def test_a_slot_is_kept_until_all_responses_took_a_tenth_of_a_core(
+    monkeypatch: pytest.MonkeyPatch, packets: int, in_flight: int, seconds: float | None
+) -> None:
+    """PACKET_SECONDS is the measured time of a packet, so 1,000 more than the cheap ones took 40 ms."""
+    queues = SubscriptionQueues(uuid4(), in_flight=100, per_subscription=50, queue_per_subscription=100)
+    queue = SubscriptionQueue("default", 50, in_flight=in_flight)
+    later: list[float] = []
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", lambda delay, *_: later.append(delay), raising=False)
+    queues.release(uuid4(), queue, packets)
+    assert later == ([] if seconds is None else [pytest.approx(seconds)])
+    assert queue.in_flight == in_flight - (seconds is None)
+
+
 async def test_a_manual_attempt_does_not_wait_for_first_attempts_that_hang(
     cleared_url: str, receiver: Receiver
 ) -> None:
@@ -253,16 +284,32 @@ async def test_a_manual_attempt_does_not_wait_for_first_attempts_that_hang(
         await batch
 
 
-async def test_a_changed_url_applies_to_the_queued_attempts_of_a_batch(
-    cleared_url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+async def test_a_changed_url_header_and_key_apply_to_the_queued_attempts_of_a_batch(
+    cleared_url: str, receiver: Receiver
 ) -> None:
     gate = asyncio.Event()
     receiver.script(*[when(gate, status(200))] * 2)
     async with workbench(cleared_url, subscription_concurrency=2) as bench:
-        subscription_id = await bench.subscribe("CustomerUpdated", receiver.url("/old"))
+        seal, old, new = bench.sealer().seal, f"whsec_{'A' * 43}=", f"whsec_{'B' * 42}A="
+        subscription_id = await bench.subscribe(
+            "CustomerUpdated",
+            receiver.url("/old"),
+            hmac_enabled=True,
+            signature_version=1,
+            sealed_secret=seal(old),
+            sealed_headers=seal('[["X-Own","old"]]'),
+        )
         asked = asyncio.create_task(bench.attempt_events(await bench.emit("CustomerUpdated", "{}", 30)))
         await receiver.wait_for(2)
-        await bench.execute("UPDATE subscription SET url = :url, updated_at = now()", url=receiver.url("/new"))
+        await bench.execute(
+            "UPDATE subscription SET url = :url, sealed_headers = :headers, sealed_secret = :secret, "
+            "sealed_previous_secret = sealed_secret, previous_secret_until = now() + interval '1 day', "
+            "signature_version = 2, updated_at = now() WHERE id = :id",
+            url=receiver.url("/new"),
+            headers=seal('[["X-Own","new"]]'),
+            secret=seal(new),
+            id=subscription_id,
+        )
         queue = bench.dispatcher.queues._queues[subscription_id]
 
         async def read() -> bool:
@@ -272,8 +319,20 @@ async def test_a_changed_url_applies_to_the_queued_attempts_of_a_batch(
         gate.set()
         assert (await asked).delivered == 30
         urls = await bench.execute("SELECT url, count(*) AS count FROM delivery GROUP BY url")
-    assert [one.target for one in receiver.requests] == ["/old"] * 2 + ["/new"] * 28
+    sent = [
+        (one.target, one.header("X-Own"), one.header("X-Webhook-Signature-Version"), len(standard_signatures(one)))
+        for one in receiver.requests
+    ]
+    assert sent == [("/old", "old", "1", 1)] * 2 + [("/new", "new", "2", 2)] * 28
+    for one in receiver.requests[2:]:
+        signed = one.header("webhook-id"), one.header("webhook-timestamp"), one.body
+        assert standard_signatures(one) == [standard_signature(secret_keys(key)[1], *signed) for key in (new, old)]
     assert {row.url.rpartition("/")[2]: row.count for row in urls} == {"old": 2, "new": 28}
+
+
+def standard_signatures(request: Received) -> list[str]:
+    """The entries of `webhook-signature`."""
+    return (request.header("webhook-signature") or "").split()
 
 
 async def test_a_subscription_has_its_own_timeout(cleared_url: str, receiver: Receiver) -> None:
