@@ -15,6 +15,7 @@ from api.panel.texts import TEXTS
 from domain.delivery.lifecycle import SubscriptionStatus
 from settings import Settings
 from storage.subscriptions.queries import SHOWN_FAILING
+from tests.census import ROWS, Checkout
 from tests.house import ROOT, project_files, python_files
 from tests.test_makefile import targets
 
@@ -22,6 +23,11 @@ DOCUMENTS = [path for path in project_files() if path.suffix == ".md" and path.n
 COMMAND_LINE = typer.main.get_command(cli.command_line())
 MOST_WORDS_OF_THE_ARCHITECTURE = 1_500  # ten minutes, before the first change of code
 PATH_PACKAGES = ("relay", "sending", "activities", "workflows")
+PARTS_OF_PROGRAMS = {"activitie", "context", "error", "found", "item", "setting", "watch", "workflow", "writer"}
+"""Parts of class names that are no concept of the path, without a plural's s."""
+
+MOST_BRAKES = 10
+
 TOP_LEVEL = {path.name for path in ROOT.iterdir()}
 
 OF_THE_CODE = {
@@ -148,15 +154,51 @@ def test_the_architecture_is_read_in_ten_minutes() -> None:
     assert len((ROOT / "docs" / "architecture.md").read_text().split()) <= MOST_WORDS_OF_THE_ARCHITECTURE
 
 
+def test_an_event_passes_at_most_ten_brakes() -> None:
+    table = (
+        (ROOT / "docs" / "architecture.md").read_text().partition("<!-- brakes -->")[2].partition("<!-- /brakes -->")[0]
+    )
+    assert 0 < len(re.findall(r"^\| \d+ \|", table, re.MULTILINE)) <= MOST_BRAKES
+
+
+def test_the_table_of_the_redesign_is_that_of_the_code() -> None:
+    """Lines may differ by a hundredth: they change with each commit."""
+    page, checkout = (ROOT / "docs" / "architecture.md").read_text(), Checkout(ROOT)
+    for name, count in ROWS.items():
+        [said] = re.findall(rf"^\| {re.escape(name)} \|.*\| ([^|]+) \|$", page, re.MULTILINE)
+        if count is Checkout.lines:
+            lines, counted = (int(figure.replace(",", "")) for figure in (said, count(checkout)))
+            assert abs(lines - counted) <= counted / 100
+        else:
+            assert said == count(checkout), name
+
+
+def test_every_fixture_that_is_shared_is_in_the_table() -> None:
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("## Tests and their fixtures")[2].partition("\n## ")[0]
+    known = set(re.findall(r"`(\w+)`", table))
+    shared = {
+        node.name
+        for path in python_files("tests")
+        if path.name == "conftest.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and any("fixture" in ast.unparse(decorator) for decorator in node.decorator_list)
+    }
+    assert shared - known == set()
+
+
 def test_class_names_of_the_path_are_made_of_the_words() -> None:
-    """A concept with two names is two concepts to whoever reads the code."""
+    """A concept with two names is two concepts to whoever reads the code. Only what the table defines is a word of it:
+    its first column, and what is in italics."""
     section = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## Words\n")[2].partition("\n## ")[0]
-    words = {word.removesuffix("s") for word in re.findall(r"[a-z0-9]+", section.lower())}
+    rows = re.findall(r"^\| ([^|]+)\|(.*)$", section, re.MULTILINE)
+    defined = [part for word, meaning in rows for part in (word, *re.findall(r"\*([^*]+)\*", meaning))]
+    words = {word.removesuffix("s") for text in defined for word in re.findall(r"[a-z0-9]+", text.lower())}
     other = {}
     for path in python_files(*PATH_PACKAGES):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef):
                 parts = {part.lower().removesuffix("s") for part in re.findall(r"[A-Z][a-z0-9]*", node.name)}
-                if parts - words:
-                    other[f"{path.relative_to(ROOT)}:{node.name}"] = sorted(parts - words)
+                if unknown := parts - words - PARTS_OF_PROGRAMS:
+                    other[f"{path.relative_to(ROOT)}:{node.name}"] = sorted(unknown)
     assert other == {}, "CONTRIBUTING.md, Words"

@@ -118,6 +118,8 @@ def test_every_decision_has_its_parts_and_names_a_check_that_exists() -> None:
         assert text.startswith(f"# {record.name[:4]}: "), record
         parts = re.findall(r"^\*\*(\w[\w ]*)\.\*\*", text, re.MULTILINE)
         assert [part for part in parts if part != "Alternatives"] == PARTS_OF_A_DECISION, record
+        decision = text.partition("**Decision.**")[2].partition("\n\n")[0]
+        assert not re.search(r"[.!?]\s+[A-Z`]", decision), f"{record}: the decision is one sentence"
         enforced = text.partition("**Enforced by.**")[2]
         paths = re.findall(r"`([\w./-]+)`", enforced)
         assert paths, f"{record}: names nothing that enforces it"
