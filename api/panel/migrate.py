@@ -63,7 +63,7 @@ async def compared(page: Page) -> Response:
     )
 
 
-@pages.post("/{storeCode}/migrate/{webhookSubscriptionId}/twin", Scope.SUBSCRIPTION_WRITE, refused="migrate.compared")
+@pages.post("/{storeCode}/migrate/{webhookSubscriptionId}/copy", Scope.SUBSCRIPTION_WRITE, refused="migrate.compared")
 async def modern_made(page: Page) -> Response:
     """Create the paused modern webhook of the pair. An existing one is kept."""
     row = await page.actions(FormatMigrations).create_modern(page.id("webhookSubscriptionId"))

@@ -32,7 +32,7 @@ class _BulkCommand:
     question: str
     one: str
     many: str
-    """What is counted, in the singular and in the plural."""
+    """The nouns of a count, in the singular and in the plural."""
 
 
 _RECOVER = _BulkCommand("recover", "recovery", "Send them again?", "delivery matches", "deliveries match")

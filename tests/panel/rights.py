@@ -52,7 +52,7 @@ LEAST = {
         POST /webhooks/{webhookSubscriptionId}/status
         POST /webhooks/{webhookSubscriptionId}/rotate
         POST /webhooks/{webhookSubscriptionId}/delete
-        POST /migrate/{webhookSubscriptionId}/twin
+        POST /migrate/{webhookSubscriptionId}/copy
         GET /migrate/{webhookSubscriptionId}/switch
         POST /migrate/{webhookSubscriptionId}/switch
     """,

@@ -51,10 +51,10 @@ async def test_the_modern_webhook_is_a_paused_copy_made_once(visit: Visit, shop:
     subscription = await shop.created(legacy=True, name="orders", **fields)
     somebody = await visit("editor")
     place = f"/admin/{shop.store}/migrate/{subscription}"
-    assert (await somebody.post(f"{place}/twin")).status_code == 303
+    assert (await somebody.post(f"{place}/copy")).status_code == 303
     assert "orders (modern) is created and paused." in (await somebody.get(place)).text
     modern = await modern_of(shop, subscription)
-    await somebody.post(f"{place}/twin")
+    await somebody.post(f"{place}/copy")
     assert await modern_of(shop, subscription) == modern
     assert (await shop.list("legacy=false"))["total"]["filtered"] == 1
     old, new = await shop.row(subscription), await shop.row(modern)
@@ -76,7 +76,7 @@ async def test_concurrent_requests_create_one_modern_webhook_and_switch_once(vis
     subscription = await shop.created(legacy=True)
     somebody = await visit("editor")
     place = f"/admin/{shop.store}/migrate/{subscription}"
-    await asyncio.gather(*(somebody.post(f"{place}/twin") for _ in range(4)))
+    await asyncio.gather(*(somebody.post(f"{place}/copy") for _ in range(4)))
     assert (await shop.list("legacy=false"))["total"]["filtered"] == 1
     await asyncio.gather(*(somebody.post(f"{place}/switch") for _ in range(4)))
     assert [row["action"] for row in await shop.audit()] == ["create", "create", "switch_over", "resume"]
@@ -86,11 +86,11 @@ async def test_a_deleted_modern_webhook_can_be_created_again(visit: Visit, shop:
     subscription = await shop.created(legacy=True)
     somebody = await visit("editor")
     place = f"/admin/{shop.store}/migrate/{subscription}"
-    await somebody.post(f"{place}/twin")
+    await somebody.post(f"{place}/copy")
     first = await modern_of(shop, subscription)
     await shop.client.delete(shop.path(first))
     assert "Create the modern webhook" in (await somebody.get(place)).text
-    await somebody.post(f"{place}/twin")
+    await somebody.post(f"{place}/copy")
     assert await modern_of(shop, subscription) != first
 
 
@@ -103,7 +103,7 @@ async def test_what_cannot_be_switched_over_is_refused_with_its_reason(visit: Vi
         assert (await somebody.post(f"/admin/{shop.store}/migrate/{path}/switch")).status_code == 404
     await somebody.post(f"{place}/switch")
     assert "It has no modern webhook yet" in (await somebody.get(place)).text
-    await somebody.post(f"{place}/twin")
+    await somebody.post(f"{place}/copy")
     modern = await modern_of(shop, subscription)
     for act, reason in (("disable", "is disabled"), ("enable", "is already active")):
         await somebody.post(f"/admin/{shop.store}/webhooks/{modern}/status", {"act": act})
@@ -158,7 +158,7 @@ async def test_each_event_arrives_once_whatever_side_of_the_switch_it_came_on(
     before = await acting.emit()
     await reached(acting, before, {(subscription, "pending", 1)})
     place = f"/admin/{acting.api.store}/migrate/{subscription}"
-    await editor.post(f"{place}/twin")
+    await editor.post(f"{place}/copy")
     sent = await acting.emit()
     await reached(acting, sent, {(subscription, "delivered", 1), ("modern", "held", 0)})
     waiting = await acting.emit()

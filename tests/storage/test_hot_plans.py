@@ -283,7 +283,7 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
     ("end", message_ids, lambda c, given: end(c, given[0], "cancelled", "x")),
     ("backlog", message_ids, lambda c, _: backlog(c, limit=1000)),
     (
-        "first of lines",
+        "first of ordering keys",
         no_keys,
         lambda c, _: first_of_groups(c, ORDERED, by_customer=True, holds=True, after=0, most=200),
     ),
@@ -311,10 +311,10 @@ STEPS: list[tuple[str, Callable[[AsyncConnection], Awaitable[Any]], Step]] = [
     ("overdue retries", unsettled, lambda c, _: overdue(c, most=BATCH)),
     ("open failed ones again", recovering, go_on),
     ("count failed ones", no_keys, lambda c, _: count_recoverable(c, ORDERED, everything(("exhausted",)))),
-    ("end all of a mountain", no_keys, lambda c, _: end_all(c, ORDERED)),
+    ("end all of a backlog", no_keys, lambda c, _: end_all(c, ORDERED)),
     ("end all where nothing waits", all_delivered, end_all),
     ("what outwaited its schedule", failing_for_months, lambda c, _: exhaust_outwaited(c, ORDERED, 0)),
-    ("whom to keep", no_keys, lambda c, _: subscriptions_to_drain(c)),
+    ("subscriptions to drain", no_keys, lambda c, _: subscriptions_to_drain(c)),
     ("failing for days", failing_for_months, lambda c, _: failing(c, ORDERED, at_least_seconds=1, most=100)),
     ("health", message_ids, lambda c, given: record_health(c, set(given[:5]), {given[6]: 1}, BreakerRules())),
 ]

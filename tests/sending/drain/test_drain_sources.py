@@ -88,7 +88,7 @@ async def test_an_event_matched_without_a_line_is_not_overtaken(bench: Workbench
     assert arrived == ["first", "second"]
 
 
-async def test_of_a_mountain_a_410_ends_one_page_at_once_and_the_drain_ends_the_rest(
+async def test_of_a_large_backlog_a_410_ends_one_page_at_once_and_the_drain_ends_the_rest(
     bench: Workbench, receiver: Receiver
 ) -> None:
     receiver.script(status(410))
@@ -97,13 +97,13 @@ async def test_of_a_mountain_a_410_ends_one_page_at_once_and_the_drain_ends_the_
     for waiting in ("held", "pending"):
         await fail_many(bench, subscription_id, events[0], 2 * ENDED_AT_ONCE + 5, status=waiting, reason=None)
     await bench.attempt_events(events)
-    mountain = 4 * ENDED_AT_ONCE + 10
+    backlog = 4 * ENDED_AT_ONCE + 10
     assert (await bench.statuses())["exhausted"] == ENDED_AT_ONCE + 1
     while (await round_of(bench, subscription_id)).next_in_seconds is not None:
         pass
-    assert await bench.statuses() == {"exhausted": mountain + 1}
+    assert await bench.statuses() == {"exhausted": backlog + 1}
     told = "SELECT CAST(sum(count) AS int) FROM notice WHERE kind = 'delivery.exhausted'"
-    assert await bench.scalar(told) == mountain + 1
+    assert await bench.scalar(told) == backlog + 1
 
 
 async def failing_for_a_month(bench: Workbench, receiver: Receiver, held: int) -> UUID:
