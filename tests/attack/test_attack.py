@@ -40,6 +40,6 @@ async def test_heads_are_let_in_without_the_bounds_alone(
 )
 def test_a_missed_goal_is_said(load: float, let_in: int, healthz_ms: float, ratio: float, goals: int) -> None:
     held = {"name": "heads", "let_in": let_in, "healthz_ms": healthz_ms}
-    starved = {"name": "receivers", "let_in": 0, "neighbour": {"worst_p99_ratio": ratio, "worst": "trickles"}}
+    starved = {"name": "receivers", "let_in": 0, "neighbour": {"worst_p99_ratio_to_polite": ratio, "worst": "trickles"}}
     result = {"machine": {"load_before": load, "cores": 2}, "attacks": [held, starved]}
     assert len(missed(result)) == goals
