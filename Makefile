@@ -116,7 +116,7 @@ hour: install ## Deliver 30 % of the burst rate for an hour with a disturbance a
 	@$(BIN)/python docs/render.py
 
 .PHONY: figures
-figures: install $(PEERS)/.installed ## Take all figures of the pages anew and render them; some five hours on a quiet machine.
+figures: install $(PEERS)/.installed ## Take the figures of the pages anew, all but five, and render them; some five hours on a quiet machine.
 	@$(BIN)/python -m bench.figures $(ARGS)
 
 .PHONY: attack

@@ -72,7 +72,7 @@ class Floor:
     def bound(self) -> str:
         """The bound in words."""
         word, number = ("≥", self.least) if self.least is not None else ("≤", self.most)
-        return f"{word} {number:.3g}{' × old' if self.of_ratio else ''}"
+        return f"{word} {round(number or 0, 2):,g}{' × old' if self.of_ratio else ''}"
 
 
 CPU_RATIO = 1 / 0.85

@@ -152,9 +152,10 @@ def keep(name: str, figures: dict[str, Any], before: dict[str, Any]) -> None:
 def machine() -> dict[str, Any]:
     """What the figures were taken on, and how: the command, and the commit with a `+` if files differ from it."""
     module = getattr(sys.modules["__main__"].__spec__, "name", "").removesuffix(".__main__")
+    running = ["TEMPORAL_ADDRESS=…", "TEMPORAL_PID_FILES=…"] if "TEMPORAL_PID_FILES" in os.environ else []
     return {
         "commit": _git("rev-parse", "HEAD") + "+" * bool(_git("status", "--porcelain", "--", *CODE)),
-        "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
+        "command": " ".join([*running, shlex.join(["python", "-m", module, *sys.argv[1:]])]),
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30),
         "system": platform.platform(),

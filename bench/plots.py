@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from bench.figures import kept, origin
 from bench.peers.lineup import EVERYBODY, OURS
 from bench.peers.table import BURSTS
 from bench.pipeline import RESULTS
@@ -57,7 +58,7 @@ def picture(figures: Figures) -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style} role="img">\n{body}\n</svg>\n'
 
 
-def markdown(result: Mapping[str, Any]) -> str:
+def markdown(result: dict[str, Any], *, older: bool) -> str:
     """The figures as a table, over http with the picture."""
     lines = [
         "| | deliveries/s at 1 subscription | at 5 | CPU s per 1,000 at 1 | at 5 | idle p50 ms | p99 |",
@@ -71,33 +72,34 @@ def markdown(result: Mapping[str, Any]) -> str:
         cells += [f"{mine[burst]['cpu_seconds_per_1000']['median']:.2f}" for burst in BURSTS]
         cells += [f"{mine['idle'][key]['median']:.1f}" for key in ("p50_ms", "p99_ms")]
         lines.append(f"| {contestant.title} | {' | '.join(cells)} |")
-    machine = result["machine"]
-    where = (
-        f"{machine['cores']} cores, Python {machine['python']}, {machine['at'][:10]}, load {machine['load_before']:.1f}"
-    )
     tls = result.get("tls")
     head = (
         "The same over HTTPS, everybody with the same certificate.\n\n"
         if tls
         else f"![Deliveries a second of everybody, as in the table]({PICTURE.name})\n\n"
     )
-    return "\n".join([f"{head}Medians of {result['rounds']} rounds (least–most); {where} before.\n", *lines])
+    return "\n".join(
+        [f"{head}Medians of {result['rounds']} rounds (least–most); {origin(result, older=older)}.\n", *lines]
+    )
 
 
-def https(kept: Figures) -> str:
+def https(results: Mapping[str, tuple[dict[str, Any], bool]]) -> str:
     """What HTTPS costs: idle latency and bursts of a whole stack, and single requests."""
-    idle = {name: "p50 {p50_ms:.1f} ms, p99 {p99_ms:.0f} ms".format_map(kept[name]) for name in ("idle", "idle-https")}
-    bursts = {name: f"{kept[name]['per_second_median']:,.0f}/s" for name in ("burst-1", "burst-https")}
+    found = {name: result["figures"] for name, (result, _) in results.items()}
+    idle = {name: "p50 {p50_ms:.1f} ms, p99 {p99_ms:.0f} ms".format_map(found[name]) for name in ("idle", "idle-https")}
+    bursts = {name: f"{found[name]['per_second_median']:,.0f}/s" for name in ("burst-1", "burst-https")}
+    stacks, single = (origin(results[name][0], older=results[name][1]) for name in ("burst-https", "handshakes"))
     lines = [
-        "| by `python -m bench.pipeline` | http | HTTPS |",
+        f"{stacks}:\n",
+        "| | http | HTTPS |",
         "| --- | --- | --- |",
         f"| `idle`, `idle-https` | {idle['idle']} | {idle['idle-https']} |",
         f"| `burst-1`, `burst-https` | {bursts['burst-1']} | {bursts['burst-https']} |",
-        "\nSingle requests of the worker's HTTP client, one after the other (`python -m bench.handshakes`):\n",
+        f"\nSingle requests of the worker's HTTP client, one after the other ({single}):\n",
         "| a request by | p50 ms | p99 ms | CPU of the sender, ms | of the receiver, ms |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for one in kept["handshakes"]["kinds"].values():
+    for one in found["handshakes"]["kinds"].values():
         figures = " | ".join(f"{one[name]:.2f}" for name in ("p50_ms", "p99_ms", "sender_cpu_ms", "receiver_cpu_ms"))
         lines.append(f"| {one['title']} | {figures} |")
     return "\n".join(lines)
@@ -105,14 +107,14 @@ def https(kept: Figures) -> str:
 
 def parts() -> dict[str, str]:
     """The text of each part whose figures are there."""
-    kept = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("*.json")}
+    results = kept()
     found = {
-        part: markdown(kept[name])
+        part: markdown(results[name][0], older=results[name][1])
         for part, name in (("peers", "peers"), ("peers by HTTPS", "peers-https"))
-        if name in kept
+        if name in results
     }
-    if all(name in kept for name in OF_HTTPS):
-        found["HTTPS"] = https({name: kept[name]["figures"] for name in OF_HTTPS})
+    if all(name in results for name in OF_HTTPS):
+        found["HTTPS"] = https({name: results[name] for name in OF_HTTPS})
     return found
 
 

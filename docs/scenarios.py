@@ -57,7 +57,7 @@ def _steady(found: Figures) -> str:
 
 
 def _waiting(found: Figures) -> str:
-    begun, low, high = found["set_up"], *found["healthy_ratio_range"]
+    begun, (low, high) = found["set_up"], found["healthy_ratio_range"]
     return (
         f"all retries begun after {begun['handed_on_after_seconds']:.0f} s ({begun['handed_on_per_second']:.0f}/s); "
         f"{found['kib_each']['databases']:.1f} KiB each in both databases. One event a second to a healthy "
