@@ -143,7 +143,6 @@ def _since(began: float) -> float:
 
 SCENARIOS = {
     "expiry-1m": Shape(1_000_000, 100_000),
-    "expiry-2m": Shape(2_000_000, 100_000),
     "expiry-delivering": Shape(1_000_000, 100_000, delivering=True),
     "expiry-live": Shape(300_000, 15_000, delivering=True, live=True),
 }

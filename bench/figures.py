@@ -67,7 +67,6 @@ MEASUREMENTS = (
     Measurement("bench.layers", ("layers",)),
     Measurement("bench.order", ("order",)),
     Measurement("bench.waiting --bursts", ("waiting-10000",)),
-    Measurement("bench.waiting --waiting 100000 --bursts", ("waiting-100000",), by_hand=True),
     Measurement("bench.fairness noisy --pairs 5 --events 15000", ("fairness-noisy",)),
     Measurement("bench.fairness backlog", ("fairness-backlog",)),
     Measurement("bench.fairness neighbour", ("fairness-neighbour",)),
@@ -81,9 +80,7 @@ MEASUREMENTS = (
     ),
     Measurement("bench.panel_pages", ("panel-pages",), ("api/panel", "storage")),
     Measurement("bench.retention", ("retention",), ("storage/events", "storage/migrations")),
-    Measurement(
-        "bench.expiry", ("expiry-1m", "expiry-2m", "expiry-delivering", "expiry-live"), (*PATH, "storage/expiry")
-    ),
+    Measurement("bench.expiry", ("expiry-1m", "expiry-delivering", "expiry-live"), (*PATH, "storage/expiry")),
     Measurement("tests.chaos --seeds 1,2,3,4,5,6,7,8,9,10 --minutes 1.5 --json bench/results/chaos.json", ("chaos",)),
     Measurement(
         "tests.chaos --seeds 1,2,3,4,5,6,7,8,9,10 --minutes 2.5 --partitions --full-disks "
