@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 
 import cli
+from activities.deliver import LINGERING_MOST
 from activities.drain import FIRST_WINDOW
 from api.operations.metrics import ApiMetrics
 from bench.figures import OLDER
@@ -289,7 +290,7 @@ def _metric_rows(registry: CollectorRegistry) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Brake:
+class FlowControl:
     """A limit between the 202 and the wire, with the function that applies it."""
 
     name: str
@@ -308,105 +309,106 @@ def _defaults() -> dict[str, Any]:
     return {name: field.get_default(call_default_factory=True) for name, field in Settings.model_fields.items()}
 
 
-def brakes() -> tuple[Brake, ...]:
-    """Return every brake, in the order in which a delivery meets them."""
+def flow_controls() -> tuple[FlowControl, ...]:
+    """Return every one, in the order in which a delivery can meet them; some apply to the drain alone."""
     default = _defaults()
     batches = MAX_IN_FLIGHT[WorkflowKind.BATCH]
     return (
-        Brake(
+        FlowControl(
             "fair queueing",
             "one store's share of a claim",
             "one event of each store in turn",
             "a backlog delays its own store only",
             claim,
         ),
-        Brake(
+        FlowControl(
             "batching",
             "workflows started",
             f"{SINGLES_PER_SECOND:g} a second for single events, {SINGLES_BURST:g} at once; else up to `BATCH_EVENTS` "
-            f"({default['batch_events']}) share one, 1/{1 / BUSY_SHARE:g} of it while a quiet store is active beside a "
-            f"backlog; {GATHER_SECONDS * 1000:g} ms apart unless a backlog is left",
+            f"({default['batch_events']}) share one, 1/{1 / BUSY_SHARE:g} of that while a quiet store is active beside "
+            f"a backlog; batches start {GATHER_SECONDS * 1000:g} ms apart unless events are left over",
             "a workflow costs 35 ms of CPU",
             Batching.singles,
         ),
-        Brake(
+        FlowControl(
             "backpressure",
-            "workflows whose first attempts are in progress, per worker",
-            f"{MAX_IN_FLIGHT[WorkflowKind.SINGLE]} of one event, {batches} batches",
+            "workflows with first attempts in progress, per worker",
+            f"{MAX_IN_FLIGHT[WorkflowKind.SINGLE]} of one event, {batches} batches; twice as many of lapsed claims; "
+            f"not counted: up to {LINGERING_MOST} that wait for slow receivers only",
             "what one worker cannot attempt stays claimable by others",
             Backpressure.credits,
         ),
-        Brake(
+        FlowControl(
             "suspension",
             "deliveries of a paused subscription, or of one with an open circuit breaker "
             f"({default['breaker_failures']} failures in a row)",
-            f"none, but for one probe after {default['breaker_first_probe_seconds']:g} s, doubling to "
-            f"{default['breaker_longest_probe_seconds']:g} s",
+            f"paused: none; open breaker: single probes, the first after {default['breaker_first_probe_seconds']:g} s, "
+            f"the interval doubling to {default['breaker_longest_probe_seconds']:g} s",
             "a dead receiver gets one probe, not ten thousand requests",
             hold_reason,
         ),
-        Brake(
+        FlowControl(
             "ordering",
             "deliveries of one ordering key",
             "one at a time",
             "the receiver applies events in their order",
             OrderedBacklog.next,
         ),
-        Brake(
+        FlowControl(
             "admission control",
-            "first attempts of one subscription in a worker, waiting ones included",
+            "attempts of one subscription in progress or queued in a worker, when a first attempt is admitted",
             f"{batches + 1} batches ({(batches + 1) * default['batch_events']:,}); the rest is held",
             "one subscription's burst fills neither memory nor batches",
             Admission.may_begin,
         ),
-        Brake(
+        FlowControl(
             "slow start",
-            "deliveries of one drain round in progress",
+            "deliveries of an unordered drain without a rate limit, in progress",
             f"{FIRST_WINDOW}, one more per success, up to {LARGEST_WINDOW}",
             "a recovered receiver is not overrun",
             Round.run,
         ),
-        Brake(
+        FlowControl(
             "concurrency limiter",
             "requests in flight",
             f"`SUBSCRIPTION_CONCURRENCY` ({default['subscription_concurrency']}) or `maxConcurrency` per subscription, "
-            f"`ATTEMPTS_IN_FLIGHT` ({default['attempts_in_flight']}) per worker; one subscription gets 1/{1 / SHARE:g} "
-            f"of the free ones, automatic attempts without a drain {FIRST_REQUESTS} at first, one more per success; "
-            "costly responses keep theirs (`CPU_SHARE`)",
+            f"`ATTEMPTS_IN_FLIGHT` ({default['attempts_in_flight']}) per worker; one subscription holds at most "
+            f"1/{1 / SHARE:g} of the free slots, without a drain {FIRST_REQUESTS} at first and one more per success; a "
+            "response with many packets keeps its slot for longer (`CPU_SHARE`)",
             "a slow receiver delays only itself",
             ConcurrencyLimiter.acquire,
         ),
-        Brake(
+        FlowControl(
             "rate limiter",
             "requests per second of one subscription, over all workers",
             f"{HEADROOM:.0%} of `rateLimitPerSecond`; halved by 429s (adaptive throttling)".replace("%", " %"),
-            "the limit holds in any second, whatever delays a request",
+            "the limit is exceeded by at most 5 % in any second",
             RateLimiter.wait,
         ),
-        Brake(
+        FlowControl(
             "retry scheduling",
             "retries",
-            f"the retry schedule, never before `Retry-After`; {STARTS_AT_ONCE} starts at once per worker; beyond "
-            f"{MOST_OF_A_SUBSCRIPTION} waiting of one subscription, {MOST_IN_ALL:,} in all, or {MOST_DUE_IN_A_SECOND} "
-            "due in one second, retries are held",
+            "the retry schedule (`retry_delay` in `domain/delivery/retry.py`), never before `Retry-After`; "
+            f"{STARTS_AT_ONCE} starts at once per worker; beyond {MOST_OF_A_SUBSCRIPTION} waiting of one subscription, "
+            f"{MOST_IN_ALL:,} in all, or {MOST_DUE_IN_A_SECOND} due in one second, retries are held",
             "Temporal finishes 128 standalone activities a second",
             overload,
         ),
     )
 
 
-BRAKES = re.compile(r"(<!-- brakes -->\n).*(<!-- /brakes -->)", re.DOTALL)
+FLOW_CONTROL = re.compile(r"(<!-- flow control -->\n).*(<!-- /flow control -->)", re.DOTALL)
 
 
 def architecture_page() -> str:
-    """Return the page with the table of brakes between its markers."""
-    lines = ["| | brake | limits | limit | reason | function |", "| --- | --- | --- | --- | --- | --- |"]
+    """Return the page with the table of flow control between its markers."""
+    lines = ["| | mechanism | limits | limit | reason | function |", "| --- | --- | --- | --- | --- | --- |"]
     lines += [
-        f"| {number} | {brake.name} | {brake.limits} | {brake.limit} | {brake.reason} | {brake.place} |"
-        for number, brake in enumerate(brakes(), start=1)
+        f"| {number} | {one.name} | {one.limits} | {one.limit} | {one.reason} | {one.place} |"
+        for number, one in enumerate(flow_controls(), start=1)
     ]
     table = "\n".join(["", *lines, "", ""])
-    return BRAKES.sub(lambda place: place[1] + table + place[2], (DOCS / "architecture.md").read_text())
+    return FLOW_CONTROL.sub(lambda place: place[1] + table + place[2], (DOCS / "architecture.md").read_text())
 
 
 def cli_page() -> str:

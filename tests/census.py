@@ -1,4 +1,4 @@
-"""Count what docs/architecture.md compares: `python -m tests.census [ROOT …]`, each root a checkout, one column each.
+"""Count what docs/decisions/README.md compares: `python -m tests.census [ROOT …]`, a column for each checkout.
 
 Product code is what the wheel holds, migrations included.
 """
