@@ -36,13 +36,13 @@ def attacks_page() -> str:
     lines = [
         "# Attacks",
         "",
-        "`make attack` starts a stack and attacks it with the cases of the tests: calls against the OpenAPI document,",
-        "large heads, unfinished and expensive requests, every route without its right, the table of refused URLs, the",
-        "[hostile receivers](hostile-receivers.md). The seed decides on data and order. Beside each attack on the API",
-        "another client asks for `/healthz` on a connection of its own. Beside each receiver, five of them over TLS",
-        "too, which is owed 1,500 deliveries in 6 s (a case is a request), 20 events a second go to a healthy one of",
-        "another store, as they do alone before the first, and beside two receivers without fault. Generated from",
-        "`bench/results/attack.json` by `make docs`.",
+        "`make attack` starts a stack and attacks it with the cases of the tests: calls that break the OpenAPI",
+        "document, large heads, unfinished and expensive requests, every route without the right for it, refused",
+        "URLs, and the [hostile receivers](hostile-receivers.md). The seed determines data and order. During each",
+        "attack on the API another client asks for `/healthz` on a connection of its own. Each hostile receiver,",
+        "five of them over TLS too, is owed 1,500 deliveries in 6 s (a case is a request), while a healthy receiver",
+        "of another store is sent 20 events a second. The same is measured alone before, and beside two receivers",
+        "without fault. Generated from `bench/results/attack.json` by `make docs`.",
         "",
         f"{origin(result, older=older)}: {machine['cores']} cores, {machine['memory_gb']} GB, "
         f"{result['minutes']:.0f} minutes; load after {result['load_after']:.1f}, of which other work on the machine "
@@ -65,9 +65,9 @@ def attacks_page() -> str:
         f"Alone, the neighbour's deliveries arrive after p50 {beside['p50_ms_alone']:.0f} ms and p99 "
         f"{beside['p99_ms_alone']:.0f} ms, beside a hostile receiver after {beside['p50_ms_among']:.0f} ms and "
         f"{beside['p99_ms_among']:.0f} ms (medians over the receivers). The goal is p99 at most 3× of that beside a "
-        "receiver without fault that closes its connections, over HTTP and TLS alike. It is not 3× of alone, because "
-        "the load takes more than that, whoever receives it: at this rate events gather for 100 ms, and to gather for "
-        "50 ms took 35 % more CPU at 100 events a second. The receivers without fault, and the worst:",
+        "receiver without fault that closes its connections, over HTTP and over TLS. It is not 3× of alone, since any "
+        "load of this kind takes more: at this rate events gather for 100 ms, and gathering for 50 ms took 35 % more "
+        "CPU at 100 events a second. The receivers without fault, and the worst:",
         "",
         "| the receiver … | p50, p99 beside it | p99, of alone | p99, of beside one that closes |",
         "| --- | ---: | ---: | ---: |",
