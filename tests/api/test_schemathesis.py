@@ -34,7 +34,7 @@ from tests.deadlines import eventually
 
 SEED = os.environ.get("SCHEMATHESIS_SEED", "20260102")
 LONG_RUN = "SCHEMATHESIS_EXAMPLES" in os.environ
-EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "4")
+EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "2")
 LEAST_CASES = 5_000 if LONG_RUN else 500
 RUN_SECONDS = 3_600 if LONG_RUN else 240
 

@@ -30,12 +30,12 @@ from tests.ground import STORE, Ground
 from tests.receiver import Exchange, Receiver, status
 from tests.running_processes import kill_in_turn, running_processes
 
-CUSTOMERS = 30
-EVENTS_EACH = 14
+CUSTOMERS = 16
+EVENTS_EACH = 10
 PER_SECOND_EACH = 1.5
 REFUSED_SHARE = 0.1
 
-LIMITED_EVENTS = 300
+LIMITED_EVENTS = 160
 RATE = 20
 CONCURRENCY = 4
 ANSWER_SECONDS = 0.1
