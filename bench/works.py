@@ -29,9 +29,6 @@ IDLE_PER_SECOND = 20.0
 
 RETRY_SECONDS = 5
 RETRY_SCHEDULE = [RETRY_SECONDS] * 10
-FAILING_SHARE = 10
-"""One event of so many fails at first, as the receiver's `/tenth` has it."""
-
 REST_SECONDS = 2.0
 """After the last request, until its outcome is recorded and nothing is under way any more."""
 

@@ -8,7 +8,6 @@ from domain.events.catalogue import CATALOGUE, EventType
 from domain.wire.jsontext import JsonValue, Number
 
 event_types = st.sampled_from(list(CATALOGUE.values()))
-legacy_event_types = st.sampled_from([event for event in CATALOGUE.values() if event.legacy is not None])
 
 ODD_NUMBERS = [
     *("80", "80.5", "80.0", "-0", "-0.0", "0E+5", "1E+2", "1e-7", "2.50", "0.005", "-0.005", "120.505"),

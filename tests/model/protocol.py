@@ -13,7 +13,6 @@ from enum import StrEnum
 from typing import NamedTuple
 
 EVENTS = (0, 1)
-RELAYS = (0, 1)
 WORKERS = (0, 1)
 CRASHES = 2
 NOBODY = -1
