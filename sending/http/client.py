@@ -288,11 +288,12 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         token = await self._tokens.another(client, refused)
         if token is not None:
             _put_token(request, token)
+            noted = {**response.notes, NEW_TOKEN: None}
             response.clear()
             try:
                 await self._exchange(request, response)
             finally:
-                response.notes[NEW_TOKEN] = None  # Not before the exchange, which closes odd connections.
+                response.notes = noted | response.notes  # Not before the exchange, which closes odd connections.
 
     def _failure(
         self, error: Exception, request: OutgoingRequest, response: Response, seconds: float

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
+from math import inf
 from traceback import clear_frames
 from typing import TypeVar, cast
 
@@ -114,7 +115,8 @@ class Connections:
         self._idle: dict[_Peer, dict[Connection, None]] = {}
         """Idle connections by peer, the last used one at the end, so that surplus connections expire."""
         self._by_age: OrderedDict[Connection, _Peer] = OrderedDict()  # the longest idle one first
-        self._idle_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * IDLE_SHARE
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._idle_max = inf if descriptors == resource.RLIM_INFINITY else descriptors * IDLE_SHARE
         self._open: set[Connection] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False

@@ -12,9 +12,10 @@ from domain.delivery.verdict import CONTROL_HEADER, DeliveryControl
 from domain.wire.oauth2 import OAuth2Client
 from sending.http.client import NEW_TOKEN, NO_NEW_TOKEN, Sender
 from sending.http.egress_proxy import EgressProxy
+from sending.http.pool import SENT_AGAIN
 from tests.authorization_server import AuthorizationServer
 from tests.forward_proxy import scripted_proxy
-from tests.receiver import Receiver, hang, status
+from tests.receiver import Receiver, close_before_answer, hang, status
 from tests.sending.http.sending import STRICT, local_sender, request_to
 
 SECRET = "s3cret & %"
@@ -77,6 +78,19 @@ async def test_after_a_401_another_token_is_tried_once_within_the_attempt(
     assert len(server.granted) == 2
     assert {one.body for one in receiver.requests} == {b'{"a":1}'}
     assert (await sender.send(request)).note == ""
+
+
+async def test_an_attempt_notes_a_repeat_before_its_401_too(
+    server: AuthorizationServer, sender: Sender, receiver: Receiver
+) -> None:
+    receiver.otherwise = server.protects(status(200))
+    request = request_to(receiver.url(), oauth2=client_of(server))
+    await sender.send(request)
+    server.revoke_all()
+    receiver.script(close_before_answer())
+    result = await sender.send(request)
+    assert (result.status_code, result.note) == (200, f"Odd: {SENT_AGAIN}, {NEW_TOKEN}")
+    assert len(receiver.requests) == 4
 
 
 async def test_a_second_401_is_the_answer_and_shows_no_token(
