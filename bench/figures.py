@@ -64,6 +64,7 @@ MEASUREMENTS = (
     Measurement("bench.sustained", ("steady", "failing")),
     Measurement("bench.receiver_rate", ("receiver",), ("bench/receiver.py", "bench/receiver_rate.py")),
     Measurement("bench.handshakes", ("handshakes",), ("bench/handshakes.py", "sending/http")),
+    Measurement("bench.seam", ("seam",), ("sending", "bench/seam.py")),
     Measurement("bench.layers", ("layers",)),
     Measurement("bench.order", ("order",)),
     Measurement("bench.waiting --bursts", ("waiting-10000",)),

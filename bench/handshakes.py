@@ -45,7 +45,8 @@ KINDS = {
 }
 
 
-def _own_cpu_seconds() -> float:
+def own_cpu_seconds() -> float:
+    """CPU seconds of this process so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
@@ -60,13 +61,13 @@ async def requests(kind: Kind, certificate: Certificate, count: int) -> dict[str
         took: list[float] = []
         for number in range(count + 1):
             if number == 1:
-                ours, theirs = _own_cpu_seconds(), tree_cpu_seconds(pid)
+                ours, theirs = own_cpu_seconds(), tree_cpu_seconds(pid)
             began = time.perf_counter()
             result = await sender.send(request)
             took.append((time.perf_counter() - began) * 1000)
             if result.failure is not None:
                 raise RuntimeError(f"{kind.title}: {result.failure} {result.detail}")
-        used = _own_cpu_seconds() - ours, tree_cpu_seconds(pid) - theirs
+        used = own_cpu_seconds() - ours, tree_cpu_seconds(pid) - theirs
     return {
         "p50_ms": median(took[1:]),
         "p99_ms": quantiles(took[1:], n=100, method="inclusive")[-1],

@@ -74,7 +74,8 @@ def markdown(result: dict[str, Any], *, older: bool) -> str:
         lines.append(f"| {contestant.title} | {' | '.join(cells)} |")
     tls = result.get("tls")
     head = (
-        "The same over HTTPS, everybody with the same certificate.\n\n"
+        "The same over HTTPS, all with the same certificate. Compare within a table, since the machine's speed varies "
+        "between them.\n\n"
         if tls
         else f"![Deliveries a second of everybody, as in the table]({PICTURE.name})\n\n"
     )

@@ -8,6 +8,7 @@ from typing import Any
 from bench.figures import kept, origin
 from bench.floors import FLOORS, Measured
 from bench.plots import placed
+from bench.seam import WAYS
 from docs.scenarios import scenario_lines
 from tests.chaos.findings import STRICT
 
@@ -84,8 +85,10 @@ def performance_page() -> str:
     lines += [f"| `{name}` | {origin(result, older=older)} |" for name, (result, older) in kept().items()]
     page, results = placed((DOCS / "performance.md").read_text(), "origins", "\n".join(lines)), kept()
     page = placed(page, "scenarios", "\n".join(scenario_lines(results)))
-    parts = {"failing": _failing_lines, "layers": _layers_lines}
+    parts = {"failing": _failing_lines, "seam": _seam_lines, "layers": _layers_lines}
     for name, render in parts.items():
+        if name not in results:
+            continue
         result, older = results[name]
         page = placed(page, name, "\n".join([f"{origin(result, older=older)}:", "", *render(result["figures"])]))
     return placed(page, "floors", "\n".join(_floors_lines(results)))
@@ -110,6 +113,31 @@ def _failing_lines(found: dict[str, Any]) -> list[str]:
             middle, least, most = (form.format(value) for value in (median(values), min(values), max(values)))
             cells.append(f"{middle} ({least}–{most})")
         lines.append(f"| {title} | {' | '.join(cells)} |")
+    return lines
+
+
+def _seam_lines(found: dict[str, Any]) -> list[str]:
+    """Render the CPU of a request by each way, and the bursts with the seam to those without."""
+    lines = [
+        f"| a request, {found['in_flight']} in flight: CPU of the sender | http | HTTPS |",
+        "| --- | ---: | ---: |",
+    ]
+    for name, words in WAYS.items():
+        cells = " | ".join(f"{found['requests'][name][scheme]['cpu_us']:.0f} µs" for scheme in ("http", "https"))
+        lines.append(f"| {words} | {cells} |")
+    lines += [
+        "",
+        f"| bursts of {found['events']:,} with that transport, of without | http | HTTPS |",
+        "| --- | ---: | ---: |",
+    ]
+    for name, words in (
+        ("deliveries_per_second", "deliveries a second"),
+        ("cpu_s_per_1000", "CPU of all processes"),
+        ("cpu_s_per_1000_worker", "CPU of the worker"),
+    ):
+        spreads = [found["bursts"][scheme][name] for scheme in ("http", "https")]
+        cells = " | ".join(f"{middle:.2f}× ({least:.2f}–{most:.2f})" for middle, least, most in spreads)
+        lines.append(f"| {words} | {cells} |")
     return lines
 
 
