@@ -101,6 +101,7 @@ def test_every_image_is_pinned() -> None:
     images = [service["image"] for service in SERVICES.values()]
     assert [image for image in [BASE, *images] if not PINNED.fullmatch(image)] == []
     assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) == [BASE, "base", "base"]
+    assert BASE.startswith("python:3.13.")
     assert {service["image"] for service in OWN.values()} == {f"loyalty-webhooks:{PYPROJECT['project']['version']}"}
 
 

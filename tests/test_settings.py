@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
+from bench.transport import unchanged
 from settings import Settings
 from tests.commands.running import run
-from worker import egress_proxy
+from worker import egress_proxy, sender_settings
 
 URL = "postgresql://somebody:something@db.example.com/loyalty"
 
@@ -63,6 +64,7 @@ async def test_what_is_wrong_with_the_files_is_said_without_their_contents(
 def test_the_egress_proxy_and_its_exceptions_are_read(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (secrets / "egress_proxy_url").write_text("http://user:p%40ss@proxy.internal:3128\n")
     monkeypatch.setenv("EGRESS_NO_PROXY", ".Example.com, 10.0.0.0/8, 2001:db8::1,hooks.example.org")
+    monkeypatch.setenv("EGRESS_PROXY_RESOLVES", "true")
     settings = Settings()
     assert settings.egress_no_proxy == (
         "example.com",
@@ -73,8 +75,14 @@ def test_the_egress_proxy_and_its_exceptions_are_read(secrets: Path, monkeypatch
     assert "p%40ss" not in repr(settings)
     proxy = egress_proxy(settings)
     assert proxy is not None
-    assert (proxy.host, proxy.port, proxy.secure) == ("proxy.internal", 3128, False)
+    assert (proxy.host, proxy.port, proxy.secure, proxy.resolves) == ("proxy.internal", 3128, False, True)
     assert proxy.authorization == "Proxy-Authorization: Basic dXNlcjpwQHNz\r\n"
+
+
+def test_a_transport_of_ones_own_is_named_by_a_setting(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sender_settings(Settings()).transport is None
+    monkeypatch.setenv("HTTP_TRANSPORT", "bench.transport:unchanged")
+    assert sender_settings(Settings()).transport is unchanged
 
 
 @pytest.mark.parametrize(

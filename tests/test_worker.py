@@ -17,6 +17,7 @@ import worker
 from relay.relay import Relay
 from sending.lease import lease
 from sending.recorder import Recorder
+from tests.commands.running import few_descriptors, has_raised_descriptors
 from tests.deadlines import eventually
 from tests.ground import Ground
 from tests.house import ROOT
@@ -65,9 +66,11 @@ async def worker_process(
             "ALLOWED_NETWORKS": "127.0.0.0/8",
             "LOG_LEVEL": "ERROR",
         },
+        preexec_fn=few_descriptors,
     )
     try:
         await eventually(lambda: more_workers(ground, before), 40, "the worker says that it lives")
+        assert has_raised_descriptors(process.pid)
         yield WorkerProcess(process)
     finally:
         if process.returncode is None:

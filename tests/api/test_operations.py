@@ -10,6 +10,7 @@ import pytest
 from api.operations.health import readiness
 from api.operations.metrics import ApiMetrics
 from api.resources import open_resources
+from storage.operations.gauges import InstallationFigures
 from tests.api.running import RunningApi, running_api, settings_for
 from tests.api.test_intake import behind_proxy
 from tests.databases import cloned_database, empty_database
@@ -218,6 +219,20 @@ class TestMetrics:
                 assert figure(text, f'loyalty_webhooks_subscriptions{{status="{status}"}}') == 0
             assert figure(text, "loyalty_webhooks_database_connections_most") == 10
             assert 0 <= figure(text, "loyalty_webhooks_database_connections_used") <= 10
+
+    def test_tell_when_the_first_client_certificate_expires(self) -> None:
+        metrics = ApiMetrics()
+        figures = InstallationFigures(
+            pending=0,
+            held=0,
+            breakers_open=0,
+            workers=1,
+            subscriptions={},
+            scan_age_seconds={},
+            certificate_seconds=90.0,
+        )
+        metrics.tell(figures)
+        assert metrics.registry.get_sample_value("loyalty_webhooks_client_certificate_expires_in_seconds") == 90
 
     async def test_are_there_while_the_database_is_not(self, database_url: str) -> None:
         async with behind_proxy(database_url) as (api, proxy), asyncio.timeout(ANSWER_SECONDS):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ import asyncpg
 from typer.testing import CliRunner
 
 import cli
+from commands.configuration import OPEN_FILES
 from tests.deadlines import eventually
 
 PROGRAM = Path(sys.executable).with_name("loyalty-webhooks")
@@ -32,6 +34,17 @@ class Ended:
     errors: str
 
 
+def few_descriptors() -> None:
+    """Lower this process's soft limit of open files to the usual 1,024."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+def has_raised_descriptors(pid: int) -> bool:
+    """Return True if a process that began with few descriptors has raised its limit as far as wanted and allowed."""
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    return soft == (OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard))
+
+
 async def start(*arguments: str, directory: Path, environment: dict[str, str] | None = None) -> Process:
     """The command, under way."""
     return await asyncio.create_subprocess_exec(
@@ -42,6 +55,7 @@ async def start(*arguments: str, directory: Path, environment: dict[str, str] | 
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
+        preexec_fn=few_descriptors,
     )
 
 

@@ -7,13 +7,13 @@ from cryptography.fernet import Fernet
 
 from local.ports import hold_free
 from tests.api.test_connections import ALIVE, NOWHERE, TOO_LARGE, head_of, peer
-from tests.commands.running import start
+from tests.commands.running import has_raised_descriptors, start
 from tests.deadlines import eventually
 
 MOST = 10
 
 
-async def test_it_refuses_large_heads_and_connections_above_the_limit(tmp_path: Path) -> None:
+async def test_it_raises_its_descriptors_and_refuses_large_heads_and_too_many_connections(tmp_path: Path) -> None:
     with closing(hold_free()) as held:
         port: int = held.getsockname()[1]
     environment = {
@@ -54,6 +54,7 @@ async def test_it_refuses_large_heads_and_connections_above_the_limit(tmp_path: 
 
     try:
         await eventually(answers, 60, "the API answers")
+        assert has_raised_descriptors(process.pid)
         for name, (_, size, status) in TOO_LARGE.items():
 
             async def refused(head: bytes = head_of(**size), status: int = status) -> bool:

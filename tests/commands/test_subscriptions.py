@@ -7,7 +7,9 @@ import pytest
 
 from domain.access import Scope
 from tests.api.installation import RECEIVER
+from tests.api.test_authentication import self_signed
 from tests.commands.filed import CRM, HEAD, MAIL, TOKEN, Filed, Served
+from tests.commands.running import Ended
 from tests.house import ROOT
 
 AS_THEY_SHOULD_BE = "Nothing to do, {} unchanged.\n"
@@ -150,6 +152,33 @@ async def test_what_the_api_refuses_is_told_with_the_line_of_the_file_and_nothin
     unnamed = await filed.run("apply", "s.yaml")
     assert unnamed.errors.startswith("s.yaml:3: subscriptions.0.name: is required")
     assert await filed.rows() == []
+
+
+OF_MTLS = "    authentication: {type: mtls, certificate: {fromFile: shop.pem}, privateKey: {fromFile: shop.key}}\n"
+OF_OAUTH2 = (
+    f"    authentication: {{type: oauth2, tokenUrl: '{RECEIVER}', clientId: shop, clientSecret: {{fromEnv: TOKEN}}}}\n"
+)
+
+
+@pytest.mark.parametrize("given", [OF_MTLS, OF_OAUTH2], ids=["mtls", "oauth2"])
+async def test_an_authentication_is_applied_from_secrets_elsewhere_and_exported_without_them(
+    filed: Filed, given: str
+) -> None:
+    certificate, key = self_signed(2048)
+    (filed.directory / "shop.pem").write_text(certificate)
+    (filed.directory / "shop.key").write_text(key)
+    filed.write(HEAD, CRM, given)
+    ended = await filed.run("apply", "s.yaml", "--signing-keys", "keys.json", TOKEN="s3cret")
+    assert ended.code == 0, ended.errors
+    [row] = await filed.rows()
+    details = await filed.shop.details(row["webhookSubscriptionId"])
+    assert details["authentication"]["type"] in given
+    assert await filed.run("diff", "s.yaml", TOKEN="s3cret") == Ended(0, AS_THEY_SHOULD_BE.format(1), "")
+    exported = (await filed.run("export")).output
+    assert "s3cret" not in exported
+    assert "BEGIN" not in exported
+    filed.write(exported)
+    assert (await filed.run("diff", "s.yaml")).output == AS_THEY_SHOULD_BE.format(1)
 
 
 async def test_a_secret_to_keep_for_another_origin_is_told_with_the_line_of_the_file(filed: Filed) -> None:

@@ -286,6 +286,11 @@ async def test_every_worker_looks_for_what_is_due(
         await operate(running, operator.url("/notices"))
         receiver.otherwise = status(410)
         await running.subscribe("CustomerUpdated", receiver.url("/hook"))
+        certified = await running.subscribe("CustomerRegistered", receiver.url("/certified"))
+        await running.execute(
+            "UPDATE subscription SET certificate_expires_at = clock_timestamp() + interval '3 days' WHERE id = :id",
+            id=certified,
+        )
         watches = [
             asyncio.create_task(
                 NoticeWatch(running.database, running.client, running.settings.task_queue, mail=False).run()
@@ -293,22 +298,22 @@ async def test_every_worker_looks_for_what_is_due(
             for _ in range(2)
         ]
         await running.emit("CustomerUpdated", "{}")
-        await until_noted(running, "subscription.disabled", "delivery.exhausted")
+        await until_noted(running, "subscription.disabled", "delivery.exhausted", "subscription.certificate_expiring")
         assert operator.requests == [], "its minute is not over"
         await running.execute("UPDATE notice SET due_at = clock_timestamp()")
-        await operator.wait_for(2)
+        await operator.wait_for(3)
         await sending_is_over(running)
 
         async def all_sent() -> bool:
-            return bool(await running.scalar("SELECT count(*) FROM notice WHERE sent_at IS NOT NULL") == 2)
+            return bool(await running.scalar("SELECT count(*) FROM notice WHERE sent_at IS NOT NULL") == 3)
 
-        await eventually(all_sent, 20, "both notices sent")
+        await eventually(all_sent, 20, "all notices sent")
         assert [watch.done() for watch in watches] == [False, False]
         for watch in watches:
             watch.cancel()
         await asyncio.wait(watches)
         await sending_is_over(running)
-        assert len(operator.requests) == 2
+        assert len(operator.requests) == 3
 
 
 async def test_a_mail_tells_the_same_where_there_is_a_mail_server(

@@ -27,6 +27,8 @@ from tests.receiver import (
 from tests.sending.http.sending import local_sender, request_to
 
 AUTHORITY = Authority()
+SECONDS = (pool.CONNECT_SECONDS, pool.KEEP_ALIVE_SECONDS, pool.KEEP_ALIVE_MAX_SECONDS, pool.SENT_AGAIN_SECONDS)
+"""As they are in earnest: fixtures make some of them longer."""
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
@@ -46,6 +48,11 @@ async def test_a_reused_connection_that_ends_without_an_answer_is_replaced_once(
         assert (failed.status_code, failed.failure) == (None, FailureKind.reset)
         assert SENT_AGAIN in str(failed.stored_detail)
         assert len(receiver.requests) == 6
+
+
+def test_the_seconds_of_connections_are_those_of_the_pages() -> None:
+    """docs/limits.md has them."""
+    assert (*SECONDS, pool.IDLE_SHARE) == (5, 15, 60, 1, 1 / 4)
 
 
 async def test_the_connection_of_a_repeat_is_used_again() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from bench.transport import unchanged
 from domain.delivery.failure_kinds import FailureKind
+from domain.delivery.verdict import CONTROL_HEADER
 from sending.http.client import Sender
 from sending.http.transport import TransportFactory
 from tests.receiver import (
@@ -44,6 +45,8 @@ async def test_a_receiver_that(case: str, transport: TransportFactory | None) ->
         if failure is not FailureKind.timeout:
             # the next request meets neither the rest of that response nor a closed connection
             assert (await sender.send(request_to(receiver.url()))).status_code == 200
+            if note and CONTROL_HEADER not in note:
+                assert receiver.connections == 2, "an odd response ends its connection"
 
 
 async def let_go(sender: Sender) -> None:
