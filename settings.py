@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, PositiveFloat, Secr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from domain.delivery.timeouts import LONGEST_REQUEST_SECONDS, SHUTDOWN_GRACE_SECONDS
+from domain.urls.rules import UrlRules
 
 MINIMUM_JWT_SECRET_CHARACTERS = 32  # RFC 7518, 3.2: an HS256 key is at least as long as its hash
 
@@ -376,6 +377,15 @@ class Settings(BaseSettings):
     def plain_payload_keys(self) -> list[str]:
         """Payload keys as plain texts, for `temporal.codec`."""
         return [key.get_secret_value() for key in self.temporal_payload_keys]
+
+    @property
+    def url_rules(self) -> UrlRules:
+        """Rules for the URLs that this installation sends to."""
+        return UrlRules(
+            allow_http=self.allow_http,
+            allowed_ports=frozenset(self.allowed_ports) or None,
+            allowed_networks=self.allowed_networks,
+        )
 
     @property
     def sqlalchemy_url(self) -> str:

@@ -31,7 +31,6 @@ from activities.retry import RetryActivities
 from domain.delivery.breaker import BreakerRules
 from domain.delivery.notices import DisableRules
 from domain.retention import RetentionRules
-from domain.urls.rules import UrlRules
 from relay.backpressure import MAX_IN_FLIGHT, Backpressure, WorkflowKind
 from relay.relay import Relay, RelaySettings
 from sending.dispatcher import Dispatcher
@@ -110,19 +109,10 @@ def breaker_rules(settings: Settings) -> BreakerRules:
     )
 
 
-def url_rules(settings: Settings) -> UrlRules:
-    """Return the URLs that this installation sends to."""
-    return UrlRules(
-        allow_http=settings.allow_http,
-        allowed_ports=frozenset(settings.allowed_ports) or None,
-        allowed_networks=settings.allowed_networks,
-    )
-
-
 def sender_settings(settings: Settings) -> SenderSettings:
     """Return the settings of the HTTP client."""
     return SenderSettings(
-        rules=url_rules(settings),
+        rules=settings.url_rules,
         user_agent=settings.user_agent,
         timeout_seconds=settings.request_timeout_seconds,
         ca_bundle=str(settings.ca_bundle) if settings.ca_bundle else None,
@@ -204,7 +194,7 @@ async def beside_delivery(
             database,
             await closing.enter_async_context(Sender(sender_settings(settings))),
             sealer,
-            url_rules(settings),
+            settings.url_rules,
             settings.notice_retry_schedule_seconds,
             mail_settings(settings),
         )
@@ -279,7 +269,7 @@ async def sending(
         sender=sender,
         recorder=recorder,
         requests=RequestBuilder(
-            Sealer(settings.plain_encryption_keys), url_rules(settings), trace_receivers=settings.trace_receivers
+            Sealer(settings.plain_encryption_keys), settings.url_rules, trace_receivers=settings.trace_receivers
         ),
         queues=queues,
         retry_schedule=settings.retry_schedule_seconds,

@@ -13,10 +13,10 @@ from domain.delivery.verdict import verdict
 from domain.events.catalogue import CATALOGUE
 from domain.wire.authentication import AUTHORIZATION
 from domain.wire.bodies import TEST, EventFacts
+from domain.wire.excerpts import MASK
 from domain.wire.jsontext import dump
 from sending.dispatcher import LEASE_POLL_SECONDS, AttemptTakenError, Dispatcher
 from sending.http.client import OutgoingRequest, Sender, SendResult
-from storage.access.audit import MASK
 from storage.database import Database
 from storage.deliveries.open import OpenDelivery, SubscriptionFacts, load
 from storage.subscriptions.draft_tests import begin_draft_test, end_draft_test

@@ -28,7 +28,7 @@ from api.operations import routes as operations
 from api.operations.metrics import ApiMetrics
 from api.panel.app import add_panel
 from api.refusals import REFUSED, refusal_of
-from api.resources import open_resources, url_rules
+from api.resources import open_resources
 from api.schedules import routes as schedules
 from api.serving.request_times import RequestTimes
 from api.stores import routes as stores
@@ -89,7 +89,7 @@ def create_app(settings: Settings, lookup: Lookup | None = None, traces: Traces 
     app.add_middleware(RequestTimes, seconds=metrics.request_seconds)
     for router in ROUTERS:
         app.include_router(router)
-    add_docs(app, url_rules(settings))
+    add_docs(app, settings.url_rules)
     add_panel(app)
     add_error_handlers(app)
     return app

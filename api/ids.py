@@ -1,19 +1,17 @@
 """Ids in paths. Text that is no UUID is treated as an unknown id: 404."""
 
-import re
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Path
 
 from api.errors import NotFound
-
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+from domain.events.fields import UUID_TEXT
 
 
 def is_id(text: str) -> bool:
     """Return True if the text has the form of a UUID."""
-    return _UUID.fullmatch(text) is not None
+    return UUID_TEXT.fullmatch(text) is not None
 
 
 def checked_id(text: str) -> UUID:
@@ -34,3 +32,6 @@ def parse_id(text: str) -> UUID:
 def id_path(alias: str, description: str) -> Any:
     """Return a path parameter that is documented as a UUID; the handler reads it with `parse_id`."""
     return Path(alias=alias, description=description, json_schema_extra={"format": "uuid"})
+
+
+MessageIdPath = Annotated[str, id_path("messageId", "Id of the delivery.")]

@@ -16,7 +16,6 @@ from api.login.throttle import LoginThrottle
 from api.operations.metrics import ApiMetrics, InstallationGauge
 from api.schedules.sync import ScheduleSync
 from api.subscriptions.url_check import Lookup, UrlCheck
-from domain.urls.rules import UrlRules
 from settings import Settings
 from storage.access.passwords import Passwords
 from storage.database import Database
@@ -56,15 +55,6 @@ class Resources:
     due_source: DueSource
 
 
-def url_rules(settings: Settings) -> UrlRules:
-    """Return the rules for subscription URLs of this installation."""
-    return UrlRules(
-        allow_http=settings.allow_http,
-        allowed_ports=frozenset(settings.allowed_ports) or None,
-        allowed_networks=settings.allowed_networks,
-    )
-
-
 @asynccontextmanager
 async def open_resources(
     settings: Settings, metrics: ApiMetrics, lookup: Lookup | None = None
@@ -99,7 +89,7 @@ async def open_resources(
             sealer=sealer,
             temporal=temporal,
             starts=ActionStarts(temporal, settings.task_queue),
-            url_check=UrlCheck(url_rules(settings), lookup, settings.egress_no_proxy if proxy_resolves else None),
+            url_check=UrlCheck(settings.url_rules, lookup, settings.egress_no_proxy if proxy_resolves else None),
             passwords=Passwords(),
             tokens=tokens,
             principals=Principals(database, tokens),

@@ -11,7 +11,6 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from api.app import create_app
 from api.listing import CURSOR, ITEMS, ITEMS_DEFAULT, ITEMS_MOST, ORDER, PAGE
 from api.openapi.document import FIXED, build, dependencies
-from api.resources import url_rules
 from domain.events.catalogue import CATALOGUE
 from domain.events.event_type import EventType
 from domain.events.examples import EXAMPLE_TIMEZONE, legacy_example, modern_example
@@ -36,7 +35,7 @@ def _api() -> tuple[dict[str, Any], Mapping[str, str]]:
     """Return the OpenAPI document, and the right that each operation needs, by its id."""
     settings = Settings(_env_file=None, **_SECRETS)
     app = create_app(settings)
-    document = build(app, url_rules(settings))
+    document = build(app, settings.url_rules)
     rights = {}
     for context in iter_route_contexts(app.routes):
         route = context.original_route

@@ -136,7 +136,8 @@ class Receiver:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Listen and return the port; 0 takes a free one. Raises OSError if the address is not available."""
-        listening = _listening_socket(host, port)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family, backlog=1024)
         await self._serving.enter_async_context(serving(self._answer, _UnchangedProtocol, sock=listening))
         bound: int = listening.getsockname()[1]
         return bound
@@ -201,19 +202,6 @@ class Receiver:
                 if len(self._succeeded_ids) > REMEMBERED_IDS:
                     del self._succeeded_ids[next(iter(self._succeeded_ids))]
         return received
-
-
-def _listening_socket(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(1024)
-    except OSError:
-        listening.close()
-        raise
-    return listening
 
 
 def _fields(body: bytes) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 from api.actions.draft_tests import DraftTests
 from api.actions.service import OperatorActions, StatusAction
 from api.body import Output
-from api.ids import id_path, parse_id
+from api.ids import MessageIdPath, parse_id
 from api.store_actions import acting
 from api.subscriptions.models import SubscriptionDetails
 from api.subscriptions.routes import IdPath, of_path
@@ -18,7 +18,6 @@ from storage.subscriptions.queries import SubscriptionRow
 
 router = APIRouter(prefix="/api/{storeCode}/webhook", tags=["actions"])
 
-MessageIdPath = Annotated[str, id_path("messageId", "Id of the delivery.")]
 
 ActionsOnSubscriptions = Annotated[OperatorActions, Depends(acting(OperatorActions, Scope.SUBSCRIPTION_WRITE))]
 ActionsOnDeliveries = Annotated[OperatorActions, Depends(acting(OperatorActions, Scope.DELIVERY_ACT))]

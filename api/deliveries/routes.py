@@ -8,7 +8,7 @@ from api.access import DeliveryRead
 from api.deliveries.models import DeliveryDetails, DeliveryPage
 from api.deliveries.service import log_page, sent_body
 from api.errors import existing
-from api.ids import id_path, parse_id
+from api.ids import MessageIdPath, parse_id
 from api.listing import Listing, ListQuery
 from api.resources import FromResources
 from api.temporal_links import existing_delivery_url
@@ -17,7 +17,6 @@ from storage.events.intake import find_event
 
 router = APIRouter(prefix="/api/{storeCode}/webhook/delivery", tags=["deliveries"])
 
-MessageIdPath = Annotated[str, id_path("messageId", "Id of the delivery.")]
 LogListing = Annotated[Listing, Depends(ListQuery(LOG_FIELDS, order=False, cursor=True))]
 
 

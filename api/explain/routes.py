@@ -15,8 +15,6 @@ router = APIRouter(prefix="/api/{storeCode}/webhook/explain", tags=["deliveries"
 
 EVENT_ID, SUBSCRIPTION_ID = "eventId", "webhookSubscriptionId"
 ID_SCHEMA = {"type": "string", "format": "uuid"}
-OF_EITHER = {"description": "Id of the event, or of one of its deliveries.", "schema": ID_SCHEMA}
-
 
 QUESTION = ParameterQuery(
     {

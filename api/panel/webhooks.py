@@ -50,9 +50,9 @@ from domain.urls.rules import UrlRefused
 from domain.urls.targets import webhook_label, webhook_title
 from domain.wire.authentication import FIELDS, OPTIONAL, SECRETS
 from domain.wire.bodies import TEST
+from domain.wire.excerpts import MASK
 from domain.wire.jsontext import JsonValue
 from domain.wire.signing import MalformedSecretError, secret_keys
-from storage.access.audit import MASK
 from storage.deliveries.figures import (
     COUNTED_OPEN,
     WAITING_COUNTED,

@@ -18,8 +18,8 @@ from domain.wire.client_certificate import (
     Validity,
     validity_of,
 )
+from domain.wire.excerpts import MASK
 from domain.wire.headers import VALUE_MOST_CHARACTERS
-from storage.access.audit import MASK
 
 PART_MOST_CHARACTERS = 1024
 """Maximum length of a user name or password: the header of both is no longer than other headers."""

@@ -17,6 +17,7 @@ from domain.delivery.ordering import AfterExhausted, OrderKey
 from domain.delivery.timeouts import LONGEST_REQUEST_SECONDS
 from domain.events.catalogue import CATALOGUE, nearest_name
 from domain.urls.rules import URL_MAX_CHARACTERS
+from domain.wire.excerpts import MASK
 from domain.wire.headers import (
     HEADERS_MOST,
     HOP_BY_HOP,
@@ -29,7 +30,6 @@ from domain.wire.headers import (
     name_problem,
     value_problem,
 )
-from storage.access.audit import MASK
 
 NAME_MOST = 255
 """Maximum length of a name, as wide as the panel shows."""

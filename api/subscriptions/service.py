@@ -34,9 +34,10 @@ from domain.wire.authentication import (
     unmasked_authentication,
 )
 from domain.wire.client_certificate import ClientCertificateRefused, Validity
+from domain.wire.excerpts import MASK
 from domain.wire.headers import HEADERS_MOST, OwnHeader
 from settings import Settings
-from storage.access.audit import MASK, changed
+from storage.access.audit import changed
 from storage.deliveries.transitions import release_groups
 from storage.sealing import Sealer
 from storage.subscriptions.queries import (

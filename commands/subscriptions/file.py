@@ -28,8 +28,7 @@ from commands.subscriptions.yaml_document import Document, DocumentError, Value,
 from commands.terminal import STANDARD_INPUT
 from domain.wire.authentication import SECRETS
 from domain.wire.client_certificate import PEM_MOST_CHARACTERS
-from domain.wire.excerpts import printable
-from storage.access.audit import MASK
+from domain.wire.excerpts import MASK, printable
 
 VERSION = 1
 MOST_BYTES = 8 * 1024 * 1024

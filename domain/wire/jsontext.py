@@ -28,7 +28,9 @@ _EXPONENT_DIGITS = len(str(MAX_DIGITS))
 _TOO_LONG = f"the number has more than {MAX_DIGITS:,} digits"
 _INT64 = range(-(2**63), 2**63)
 _INT64_DIGITS = 19
-_WIDE = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+WIDE = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+"""Context in which no number is rounded."""
+
 _BOM = b"\xef\xbb\xbf"
 _SPACE = re.compile(r"[ \t\r\n]*")
 _LONGEST_TOKEN = len("-Infinity")  # an escape is shorter
@@ -328,7 +330,7 @@ def _canonical_fragment(value: Any) -> orjson.Fragment:
     # Ints reach orjson directly, so a Number of the same value has to be written as the int would be.
     if value.adjusted() < _INT64_DIGITS and value == value.to_integral_value() and (whole := int(value)) in _INT64:
         return orjson.Fragment(str(whole))
-    return orjson.Fragment(str(value.normalize(_WIDE)))
+    return orjson.Fragment(str(value.normalize(WIDE)))
 
 
 def differences(a: JsonValue, b: JsonValue) -> list[str]:

@@ -12,14 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
-from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, ROUND_HALF_UP, Context, Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 from typing import Any, TypeAlias
 
 from domain.timestamps import local_iso, unix_seconds
-from domain.wire.jsontext import JsonValue, Number
-
-_WIDE = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+from domain.wire.jsontext import WIDE, JsonValue, Number
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ def number(path: str, *, absolute: bool = False, decimals: int | None = None) ->
         if absolute:
             amount = amount.copy_abs()
         if decimals is not None:
-            amount = amount.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP, context=_WIDE)
+            amount = amount.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP, context=WIDE)
         return plain_number(amount)
 
     unsigned = Conversion.PLAIN_NUMBER if decimals is None else Conversion.ROUNDED

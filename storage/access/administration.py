@@ -11,7 +11,8 @@ from sqlalchemy import func, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
-from storage.access.audit import MASK, changed, record
+from domain.wire.excerpts import MASK
+from storage.access.audit import changed, record
 from storage.access.queries import create_administrator, create_key, new_key, revoke_tokens, set_password
 from storage.access.sessions import end_sessions_of
 from storage.access.stores import create_store

@@ -1,8 +1,6 @@
 """Stores, and the operator of each: the URL of its operational webhooks and the key that signs them, encrypted."""
 
-import secrets
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, case, delete, func, select, update
@@ -10,15 +8,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
-from domain.wire.signing import SECRET_BYTES, format_secret
 from storage.access.tables import Store, StoreOperator
 from storage.listing import CODE_POINTS
 from storage.mapping import all_as, one_as
 from storage.sealing import Sealer
+from storage.subscriptions.queries import ROTATION_OVERLAP, new_secret
 from storage.subscriptions.tables import NoticeRow
-
-ROTATION_OVERLAP = timedelta(hours=24)
-"""Period in which the previous key signs beside the new one, the same as for subscriptions."""
 
 
 async def store_exists(connection: AsyncConnection, code: str) -> bool:
@@ -75,7 +70,7 @@ async def set_operator_url(connection: AsyncConnection, store_code: str, url: st
         return None
     if (await connection.execute(update(StoreOperator).where(_of(store_code)).values(url=url))).rowcount:
         return None
-    secret = _new_secret()
+    secret = new_secret()
     values = {"store_code": store_code, "url": url, "sealed_secret": sealer.seal(secret)}
     await connection.execute(insert(StoreOperator).values(values))
     return secret
@@ -83,7 +78,7 @@ async def set_operator_url(connection: AsyncConnection, store_code: str, url: st
 
 async def rotate_operator_key(connection: AsyncConnection, store_code: str, sealer: Sealer) -> str | None:
     """Make a new key and return it; the previous key signs for 24 more hours. None if the store has no operator."""
-    secret = _new_secret()
+    secret = new_secret()
     statement = (
         update(StoreOperator)
         .where(_of(store_code))
@@ -98,7 +93,3 @@ async def rotate_operator_key(connection: AsyncConnection, store_code: str, seal
 
 def _of(store_code: str) -> ColumnElement[bool]:
     return col(StoreOperator.store_code) == store_code
-
-
-def _new_secret() -> str:
-    return format_secret(secrets.token_bytes(SECRET_BYTES))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from domain.access import Scope
-from storage.access.audit import MASK
+from domain.wire.excerpts import MASK
 from tests.api.installation import RECEIVER
 from tests.commands.filed import Filed, Served
 from tests.commands.running import Ended, run

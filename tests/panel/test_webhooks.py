@@ -14,8 +14,8 @@ from api.panel.texts import TEXTS
 from api.panel.webhooks import read_webhook, shown_schedule
 from domain.delivery.explain import ENDS, HELD_CODES
 from domain.events.catalogue import CATALOGUE
+from domain.wire.excerpts import MASK
 from domain.wire.signing import SECRET_BYTES, format_secret
-from storage.access.audit import MASK
 from storage.sealing import Sealer
 from tests.api.installation import RECEIVER, Installation, Shop, header
 from tests.panel.conftest import Visit
