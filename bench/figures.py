@@ -48,6 +48,10 @@ OLDER = " **older than the code**"
 """Mark of a result on a page. The check of the pages ignores it: whether it is due changes with every commit."""
 
 
+UNAFFECTED = "unaffected"
+"""Value of the trailer `Figures` of a commit that changes measured files and can change no figure, as by a rename."""
+
+
 @dataclass(frozen=True)
 class Measurement:
     """A command (of `python -m`), the results it keeps, and the files that these measure."""
@@ -110,11 +114,13 @@ MEASUREMENTS = (
 
 
 def is_older(result: dict[str, Any], measures: tuple[str, ...]) -> bool:
-    """Return True if these files have changed since the commit of a result, or it names none that is known here, as
-    with a `+`, which says that files differed from it."""
-    commit = result["machine"].get("commit", "")
-    compared = ["git", "diff", "--quiet", commit or "none", "HEAD", "--", *measures]
-    return subprocess.run(compared, cwd=RESULTS.parents[1], capture_output=True, check=False).returncode != 0
+    """Return True if a commit since that of a result changed these files and does not say `Figures: unaffected` in a
+    trailer, or if the result names no commit that is known here, as with a `+`, which says that files differed."""
+    commit = result["machine"].get("commit") or "none"
+    values = "--format=%(trailers:key=Figures,valueonly,separator=%x20)"
+    command = ["git", "log", "--no-merges", values, f"{commit}..HEAD", "--", *measures]
+    since = subprocess.run(command, cwd=RESULTS.parents[1], capture_output=True, text=True, check=False)
+    return since.returncode != 0 or not all(line.startswith(UNAFFECTED) for line in since.stdout.splitlines())
 
 
 def kept() -> dict[str, tuple[dict[str, Any], bool]]:

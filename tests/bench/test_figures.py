@@ -24,19 +24,23 @@ def test_a_result_is_older_once_what_it_measures_has_changed(tmp_path: Path, mon
         command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", *arguments]
         return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
 
-    def changed(name: str) -> str:
-        (tmp_path / name).write_text(str(len(list(tmp_path.iterdir()))))
+    def changed(name: str, message: str = "Change it") -> str:
+        with (tmp_path / name).open("a") as file:
+            file.write("more\n")
         git("add", name)
-        git("commit", "--quiet", "--message", name)
+        git("commit", "--quiet", "--message", message)
         return git("rev-parse", "HEAD")
 
     monkeypatch.setattr(figures, "RESULTS", tmp_path / "bench" / "results")
     git("init", "--quiet")
     result = {"machine": {"commit": changed("relay")}}
     changed("panel")
+    changed("relay", "Rename it\n\nFigures: unaffected")
     assert not figures.is_older(result, ("relay",))
     assert figures.is_older(result, ("panel",))
     assert figures.is_older({"machine": {}}, ("relay",))
+    changed("relay", "Figures: unaffected\n\nNot in a trailer.")
+    assert figures.is_older(result, ("relay",))
     assert figures.is_older({"machine": {"commit": result["machine"]["commit"] + "+"}}, ("relay",))
 
 
