@@ -1,7 +1,8 @@
 """The figures that the pages quote, taken anew in one go: `make figures`, or some of them
 
     python -m bench.figures --only burst-1 steady      the commands of these results
-    python -m bench.figures --check                    which results are older than what they measure; 1 if any is
+    python -m bench.figures --older                    the commands of those that are older than what they measure
+    python -m bench.figures --check                    which these are, taking nothing; 1 if any is
 
 Takes some five hours on two cores, which nothing else should use, without what needs another checkout, a Temporal
 server that runs, or most of a day: those commands are listed at the end. Each command keeps its own results; how long
@@ -134,6 +135,12 @@ def kept() -> dict[str, tuple[dict[str, Any], bool]]:
     return found
 
 
+def due() -> list[str]:
+    """Return the results that are older than what they measure, or were never taken."""
+    results = kept()
+    return [name for one in MEASUREMENTS for name in one.results if name not in results or results[name][1]]
+
+
 def origin(result: dict[str, Any], *, older: bool) -> str:
     """How and on what a result was taken, for a page."""
     facts = result["machine"]
@@ -174,13 +181,17 @@ def main() -> int:
     """Command line; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="take nothing; list the results that are older")
+    parser.add_argument("--older", action="store_true", help="the commands of the results that are older")
     parser.add_argument("--only", nargs="+", default=[], metavar="RESULT", help="the commands of these results")
     chosen = parser.parse_args()
+    old = due() if chosen.check or chosen.older else []
     if chosen.check:
-        old = [name for name, (_, older) in kept().items() if older]
         print("\n".join(old))
         return 1 if old else 0
-    taken = take(chosen.only)
+    if chosen.older and not old:
+        print("No result is older than what it measures.")
+        return 0
+    taken = take(old or chosen.only)
     for writer in ("bench.plots", "bench.capacity --write", "docs.render"):
         subprocess.run([sys.executable, "-m", *writer.split()], check=True)
     return 0 if taken else 1
