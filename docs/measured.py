@@ -255,6 +255,19 @@ def _hour_lines(result: dict[str, Any]) -> list[str]:
         row = found[key]
         shares = " | ".join(f"{row[f'within_{bound}']} %" for bound in (2, 5))
         lines.append(f"| {name} | {row['deliveries']:,} | {shares} | {_seconds(row['max_seconds'])} |")
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for minute in found["by_minute"]:
+        kinds = " and ".join(" ".join(name.split()[:2]) for name in minute["disturbances"])
+        by_kind.setdefault(kinds, []).append(minute)
+    for kinds, minutes in by_kind.items():
+        if kinds:
+            number = sum(one["deliveries"] for one in minutes)
+            shares = " | ".join(
+                f"{sum(one[f'within_{bound}'] * one['deliveries'] for one in minutes) / number:.3f} %"
+                for bound in (2, 5)
+            )
+            slowest = _seconds(max(one["max_seconds"] for one in minutes))
+            lines.append(f"| {len(minutes)} minutes with {kinds} | {number:,} | {shares} | {slowest} |")
     return lines
 
 
