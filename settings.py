@@ -163,8 +163,8 @@ class Settings(BaseSettings):
         None,
         pattern=r"^[\w.]+:[\w.]+$",
         description="Transport of httpx for deliveries, as package.module:function. The function gets our transport, "
-        "which checks addresses, and returns the one to use: a wrapper of it, or another. None: ours, called directly, "
-        "as it always is for token requests.",
+        "which checks addresses, and returns the one to use: a wrapper of it, or another. None: our transport, which "
+        "token requests always use.",
     )
     user_agent: str = Field("OpenLoyalty", description="User-Agent of deliveries, the same as the platform's.")
 
@@ -195,8 +195,8 @@ class Settings(BaseSettings):
     )
     breaker_longest_probe_seconds: PositiveFloat = Field(
         60,
-        description="Maximum interval between probes, which doubles each time; also the longest delay of a recovery, "
-        "and what a delivery waits at least behind an open breaker, however short its retry schedule.",
+        description="Maximum interval between probes, which doubles each time; also the longest time until a repaired "
+        "receiver is noticed, and the minimum wait behind an open breaker before a delivery gives up.",
     )
 
     disable_after_failing_days: PositiveFloat = Field(
@@ -252,7 +252,7 @@ class Settings(BaseSettings):
         "rows that are sent to the API, imported, or derived from events.",
     )
     expiry_statement_timeout_seconds: PositiveFloat = Field(
-        60, description="Timeout of each statement in the platform's database, where members take precedence."
+        60, description="Timeout of each statement in the platform's database, whose own work takes precedence."
     )
     expiry_local_hour: int = Field(
         6,
@@ -351,7 +351,7 @@ class Settings(BaseSettings):
         except ValueError as error:
             raise ValueError("each key is 32 bytes in URL-safe base64; only the first may be none") from error
         if keys and not ciphers:
-            raise ValueError("none alone decrypts nothing; leave it empty, or name the keys used so far behind it")
+            raise ValueError("none alone decrypts nothing; leave the variable empty, or append the keys used so far")
         return value
 
     @model_validator(mode="after")

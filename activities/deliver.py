@@ -113,7 +113,7 @@ class DeliveryActivities:
                 await self.database.run(self._interrupt_unbegun_of, events)
             except OUTAGES as error:
                 logger.warning(
-                    "the first attempts of matched deliveries never began, freeing them for other workers failed (%s), "
+                    "releasing matched deliveries, whose first attempts this worker never began, failed (%s), "
                     "retrying in %g s",
                     *(in_words(error), FAULT_PAUSE_SECONDS),
                 )

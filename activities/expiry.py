@@ -148,7 +148,7 @@ class NoticeWriter:
         if problems:
             paths = ", ".join(f"{problem.path} {problem.message}" for problem in problems)
             logger.warning(
-                "invalid data, no %s for %s %s of store %s: %s",
+                "expiry row is invalid, no event %s for %s %s of store %s: %s",
                 event_type.name,
                 scan.kind,
                 due.identity,
@@ -194,7 +194,7 @@ class ExpiryActivities:
             given_up = None if plan.given_up is None else _shown(plan.given_up)
             if given_up is not None:
                 logger.warning(
-                    "expiry of %s of store %s: %s lies too far back and is not scanned", kind, store.code, given_up
+                    "expiry scan of %s of store %s skips %s, older than EXPIRY_DAYS_BACK", kind, store.code, given_up
                 )
             days = [
                 ScanTask(store.code, kind, one.day, Origin.SCHEDULE, one.interval.start, one.interval.end)
@@ -262,8 +262,8 @@ class ExpiryActivities:
         finished = await self.writer.finish(scan)
         if finished is not None:
             logger.info(
-                "%s of store %s scanned for expiry: %s, %s; "
-                "due %d, emitted %d, known %d, no longer due %d, refused %d; %.1f s",
+                "expiry scan of %s of store %s finished: trigger %s, %s; "
+                "due %d, emitted %d, already emitted %d, no longer due %d, refused %d; %.1f s",
                 *(scan.kind, scan.store_code, scan.origin, scan.day or _shown(scan.interval)),
                 *(finished.scanned, finished.emitted, finished.known, finished.dropped, finished.refused),
                 finished.seconds,

@@ -52,7 +52,7 @@ def promote(
 ) -> None:
     """Make a version current: its workers run new workflows and the next task of open ones.
 
-    Needed only for workers with a WORKER_BUILD_ID: they run nothing before. Run it when workers of the version are up;
+    Needed only for workers with a WORKER_BUILD_ID: until then they run nothing. Start workers of the version first;
     it waits up to two minutes for them, and for a busy Temporal. To roll back, promote the previous version.
     """
     settings = read_settings()

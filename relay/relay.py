@@ -224,7 +224,7 @@ class Relay:
                 )
                 return False
             logger.error(
-                "Temporal refuses the start of workflow %s (%s), repeated when its claim lapses",
+                "Temporal refuses to start workflow %s (%s), retrying when the claim on its events lapses",
                 workflow_id,
                 in_words(error),
             )
@@ -246,7 +246,7 @@ class Relay:
             lease_seconds=self.settings.claim_lease_seconds,
         )
         if lapsed:
-            logger.info("%d claimed events were not matched within their lease, starting again", len(lapsed))
+            logger.info("%d claimed events not matched within their lease, starting their workflows again", len(lapsed))
             self._start_all(lapsed)
 
     async def _listen(self) -> None:

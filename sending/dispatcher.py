@@ -129,7 +129,7 @@ class Dispatcher:
         else:
             quoting = isinstance(error, SQLAlchemyError)  # its traceback quotes the row
             logger.error(
-                "attempt of delivery %s failed by an internal error (%s); report this defect",
+                "attempt of delivery %s failed with an internal error (%s); report this defect",
                 *(message_id, in_words(error)),
                 exc_info=None if quoting else error,
             )

@@ -180,7 +180,7 @@ class Recorder:
         row is a bug of the product."""
         row = item.row.outcome if isinstance(item.row, Recorded) else item.row
         logger.error(  # without the traceback, which quotes the row
-            "PostgreSQL refuses attempt %d of delivery %s (%s); report this defect",
+            "PostgreSQL refuses the record of attempt %d of delivery %s (%s); report this defect",
             *(row.number, row.message_id, in_words(error)),
         )
         if isinstance(item.row, Recorded):
@@ -197,7 +197,7 @@ class Recorder:
         self._metrics.flush_faults.inc()
         logger.log(
             self._postponed.level(),
-            "writing attempts failed (%s), retrying every %g s; outcomes that stay in memory: %d",
+            "recording attempts failed (%s), retrying every %g s; no new attempt starts, outcomes kept in memory: %d",
             *(in_words(error), FAULT_PAUSE_SECONDS, len(outcomes)),
         )
         for item in waiting:

@@ -62,8 +62,8 @@ class ConnectionMetrics:
         )
         self.closed = Counter(
             "loyalty_webhooks_connections_closed",
-            "Connections closed by this process, by reason: limit (more than CONNECTION_LIMIT), head_size (of a "
-            "request), head_time and body_time (the request did not arrive in time), response_time (it was not read).",
+            "Connections closed by this process, by reason: limit (more than CONNECTION_LIMIT), head_size (headers too "
+            "large), head_time and body_time (request not sent in time), response_time (response not read in time).",
             ["reason"],
             registry=registry,
         )

@@ -85,7 +85,7 @@ def _refusal_logged(start: str) -> Iterator[None]:
     except RPCError as error:
         if not is_refused(error):
             raise
-        logger.error("Temporal refuses the %s (%s)", start, in_words(error))
+        logger.error("Temporal refuses the %s (%s), the drain watchdog retries", start, in_words(error))
 
 
 class Drains:

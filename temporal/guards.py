@@ -46,7 +46,7 @@ def internal_errors() -> Iterator[None]:
             activity.logger.warning("activity %s interrupted (%s), Temporal repeats it", name, in_words(error))
             raise _logged(in_words(error), "Unavailable") from None
         activity.logger.error(
-            "activity %s failed by an internal error (%s), Temporal repeats it; report this defect",
+            "activity %s failed with an internal error (%s), Temporal retries it; report this defect",
             *(name, in_words(error)),
             exc_info=not isinstance(error, SQLAlchemyError),  # whose traceback quotes the row
         )

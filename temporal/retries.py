@@ -113,7 +113,7 @@ class Retries:
                 if not is_refused(error):
                     raise
                 logger.error(
-                    "Temporal refuses the retry %s (%s), repeated in minutes", waiting.retry_id, in_words(error)
+                    "Temporal refuses retry activity %s (%s), retrying in minutes", waiting.retry_id, in_words(error)
                 )
                 return True
             return False
@@ -132,8 +132,8 @@ async def watch_overdue(database: Database, retries: Retries, worker_id: UUID) -
     async def restart() -> None:
         if found := await rounds.restart():
             logger.warning(
-                "%d deliveries were not attempted within a minute of their due instant; those without a running "
-                "activity in Temporal have a new one",
+                "%d deliveries are overdue by more than a minute; a new activity was started for each that has "
+                "none running in Temporal",
                 found,
             )
 

@@ -36,14 +36,14 @@ _REACHES: Mapping[str, SubscriptionStatus] = {
     "enable": SubscriptionStatus.ACTIVE,
 }
 _NOT_APPLICABLE: Mapping[tuple[str, str], str] = {
-    ("pause", SubscriptionStatus.DISABLED): "It is disabled, so nothing is sent anyway; enable it first.",
-    ("resume", SubscriptionStatus.DISABLED): "It is disabled, not paused; enable it.",
-    ("enable", SubscriptionStatus.PAUSED): "It is paused, not disabled; resume it.",
+    ("pause", SubscriptionStatus.DISABLED): "The webhook is disabled, so nothing is sent anyway; enable it first.",
+    ("resume", SubscriptionStatus.DISABLED): "The webhook is disabled, not paused; enable it.",
+    ("enable", SubscriptionStatus.PAUSED): "The webhook is paused, not disabled; resume it.",
 }
 _ENDED: Mapping[str, str] = {
-    DeliveryStatus.DELIVERED: "It has been delivered already; redeliver sends it once more.",
-    DeliveryStatus.EXHAUSTED: "It gave up; redeliver tries it once more, recover begins its schedule anew.",
-    DeliveryStatus.CANCELLED: "It has been cancelled; redeliver tries it once more, recover begins its schedule anew.",
+    DeliveryStatus.DELIVERED: "The delivery has succeeded already; redeliver sends it once more.",
+    DeliveryStatus.EXHAUSTED: "The delivery gave up; redeliver tries it once more, recover restarts its schedule.",
+    DeliveryStatus.CANCELLED: "The delivery is cancelled; redeliver tries it once more, recover restarts its schedule.",
 }
 _NOT_SENDING: Mapping[str, str] = {
     SubscriptionStatus.PAUSED: "Its webhook is paused: resume it first, or send a test.",
@@ -90,7 +90,7 @@ class OperatorActions(StoreActions):
         async with self.resources.database.transaction() as connection:
             delivery = await self._delivery(connection, message_id)
             if delivery.status in OPEN:
-                raise Conflict(f"It is {STATUS_WORDS[delivery.status]}, not ended; send-now attempts it at once.")
+                raise Conflict(f"The delivery is {STATUS_WORDS[delivery.status]}; send-now attempts it at once.")
             _refuse_test_or_silent(delivery)
             await self.record(connection, "redeliver", "delivery", message_id)
         await self._attempt_once(delivery, "redeliver")
@@ -108,7 +108,7 @@ class OperatorActions(StoreActions):
             _refuse_test_or_silent(delivery)
             if delivery.behind is not None:
                 raise Conflict(
-                    f"Its webhook is ordered and {delivery.behind} comes before it; send, redeliver or cancel that one."
+                    f"The webhook is ordered: delivery {delivery.behind} comes first; send, redeliver or cancel it."
                 )
             await self.record(connection, "send-now", "delivery", message_id)
         await self._attempt_once(delivery, "send-now")
@@ -148,7 +148,8 @@ class OperatorActions(StoreActions):
                     await self.resources.starts.end_retry(delivery.retry_id)
             except Unavailable:
                 logger.warning(
-                    "activity %s of a cancelled delivery not terminated (Temporal unavailable), it completes when due",
+                    "activity %s of a cancelled delivery not terminated (Temporal unavailable), it ends without "
+                    "sending when due",
                     delivery.retry_id,
                 )
 
@@ -158,7 +159,7 @@ class OperatorActions(StoreActions):
 
 def _refuse_test_or_silent(delivery: ActedOn) -> None:
     if delivery.variant == TEST:
-        raise Conflict("It is a test, which is sent once; send another.")
+        raise Conflict("The delivery is a test, which is sent once; send a new test.")
     if delivery.subscription_deleted:
         raise Conflict("Its webhook has been deleted, so there is nowhere to send it.")
     if (silent := _NOT_SENDING.get(delivery.subscription_status)) is not None:

@@ -118,7 +118,7 @@ class Intake:
             raise _refusal(error) from error
         if backlog.events >= self._backlog.limit:
             raise Unavailable(
-                f"{backlog.events:,} accepted events are waiting, which is the limit; send again later.",
+                f"{backlog.events:,} accepted events wait for a worker, and no more are accepted; send again later.",
                 BACKLOG_RETRY_SECONDS,
             )
 

@@ -106,7 +106,7 @@ async def switch(resources: Resources, by: Principal, administrator_id: UUID, *,
         if found is None:
             raise NotFound
         if not active and str(found.id) == by.id:
-            raise Conflict("This is you; another administrator has to do it.")
+            raise Conflict("This is your own account; only another administrator can deactivate it.")
         if not active and not left:
             raise Conflict(
                 f"{found.username} is the last administrator with all rights in all stores; create another one first."

@@ -85,8 +85,8 @@ class ApiMetrics:
         )
         self.certificate_seconds = gauge(
             "loyalty_webhooks_client_certificate_expires_in_seconds",
-            "Time until the first client certificate of a webhook that is not disabled expires; negative once it has, "
-            "NaN without one.",
+            "Time until the next expiry of a client certificate of a webhook that is not disabled; negative once "
+            "expired, NaN without a certificate.",
         )
         self.workers = gauge("loyalty_webhooks_workers", "Worker processes with a heartbeat in the last seconds.")
         self.scan_age_seconds = gauge(

@@ -58,10 +58,10 @@ class _Wish:
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the deliveries and send nothing.")] = False
     yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation prompt.")] = False
     watch: Annotated[
-        UUID | None, typer.Option(metavar="ID", help="Show the progress of an earlier one.", show_default=False)
+        UUID | None, typer.Option(metavar="ID", help="Show an earlier recovery or backfill.", show_default=False)
     ] = None
     cancel: Annotated[
-        UUID | None, typer.Option(metavar="ID", help="Cancel an earlier one instead.", show_default=False)
+        UUID | None, typer.Option(metavar="ID", help="Cancel an earlier recovery or backfill.", show_default=False)
     ] = None
 
     def window(self) -> dict[str, object]:

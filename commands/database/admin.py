@@ -105,7 +105,7 @@ def create_key(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name for people, shown in lists.")],
     scope: Annotated[list[Scope], typer.Option("--scope", help="Right to grant; repeatable.")],
     store: StoreOption = None,
-    expires_in_days: Annotated[int | None, typer.Option(min=1, max=36500, help="Default: it never expires.")] = None,
+    expires_in_days: Annotated[int | None, typer.Option(min=1, max=36500, help="Days; default: never expires.")] = None,
 ) -> None:
     """Create an API key, by default for every store, and print it alone. It cannot be shown again."""
     codes = store or [ALL_STORES]

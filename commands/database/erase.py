@@ -93,13 +93,13 @@ def erase(
     counts[1] = sum(found["expiryRows"].values())
     show_table(titles, counts, facts=found)
     for url, number in found["sentTo"].items():
-        say(f"Kept by {url}: {counted(number, 'delivery', 'deliveries')}.")
+        say(f"Not erased at the receiver {url}: {counted(number, 'delivery', 'deliveries')}.")
     if unwritten is not None:
         if not json_wanted():
             show_json(found)
         raise failed(f"{report} could not be written: {unwritten}. Keep the report above.")
     if found["left"]:
-        raise failed(f"Left or new of the customer's events, responses and rows: {found['left']:,}. Run it again.")
+        raise failed(f"Events, responses and rows of the customer left or new: {found['left']:,}. Run it again.")
 
 
 @contextmanager

@@ -108,7 +108,7 @@ def apply(
         else:
             show_changes(console, answer)  # after the keys, so that a closed standard output cannot lose them
             return
-    raise failed("The webhooks changed each time; nothing was done.", EXIT_USAGE)
+    raise failed("Other clients kept changing the webhooks; nothing was done. Run it again.", EXIT_USAGE)
 
 
 def _agree(console: Console, plan: SetAnswer, *, may_ask: bool) -> None:
@@ -139,8 +139,8 @@ def _key_destination(
         yield lambda changes: show_keys(console, changes)
     else:
         raise failed(
-            "This would create signing keys, which are shown now, later in the panel alone, and there is no terminal "
-            "to show them: pass a file for them with --signing-keys. Nothing was done.",
+            "This would create signing keys, and there is no terminal to show them: pass a file for them with "
+            "--signing-keys. Later, only the panel shows them. Nothing was done.",
             EXIT_USAGE,
         )
 

@@ -70,7 +70,7 @@ def _value(value: Any) -> str:
 
 def show_keys(console: Console, changes: list[PlannedChange]) -> None:
     """Print new signing keys, which only the panel shows later."""
-    console.print("New signing keys, shown now, later in the panel alone:")
+    console.print("New signing keys; copy them now, later only the panel shows them:")
     for change in changes:
         words = (change.event_name, change.name or "–", str(change.webhook_subscription_id), change.hmac_secret or "")
         console.print(Text("  " + "  ".join(map(printable, words))), soft_wrap=True)

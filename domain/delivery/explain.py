@@ -134,7 +134,7 @@ _EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
         ReasonCode.test_of_another: ("The event is a test of another webhook.", "Send a test to this one."),
         ReasonCode.created_after: (
             "It was created at {created}, after the event had been accepted.",
-            "To send it, backfill the time before: a webhook receives events that are accepted after its creation.",
+            "Backfill a window with the event: a webhook receives only events that are accepted after its creation.",
         ),
         ReasonCode.not_yet_active: (
             "It is active from {active_from}, and the event's `createdAt` is before that.",
@@ -143,12 +143,12 @@ _EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
         ReasonCode.deleted_before: ("It was deleted at {deleted}, before the event was matched.", "Subscribe again."),
         ReasonCode.not_matched_yet: ("It will get the event as soon as a worker matches it.", _BY_ITSELF),
         ReasonCode.delivery_removed_by_retention: (
-            "If there was one, retention has removed it: the event was accepted at {accepted}.",
-            "Ask the receiver's owner, who has it if it was delivered.",
+            "Retention has removed any delivery of the event, which was accepted at {accepted}.",
+            "Ask the receiver's owner whether the event arrived.",
         ),
         ReasonCode.changed_since: (
             "It would match the event now, but did not at {matched}, when the event was matched; it has changed since.",
-            "Nothing: an event is matched once.",
+            "Backfill the time at which the event was accepted: an event is matched once.",
         ),
     },
     "the delivery is open": {
@@ -168,7 +168,7 @@ _EXPLAINED: Mapping[str, Mapping[ReasonCode, tuple[str, str]]] = {
         ReasonCode.breaker_open: (
             "Held because the receiver has kept failing since {breaker_since}. The last failure ({last}): "
             "{last_meaning} The next probe is {probe}.",
-            "{last_remedy} Send now asks it at once. The first success releases the held deliveries.",
+            "{last_remedy} Send now tries the receiver at once. The first success releases the held deliveries.",
         ),
         ReasonCode.behind_ordered: (
             "Held because its webhook is ordered, and delivery {behind} comes before it.",
@@ -479,7 +479,7 @@ def in_words(
     reason = REASONS[code]
     text = _filled(reason.text, known)
     if delivery is not None and delivery.backfilled and code is not ReasonCode.backfilled:
-        text = f"A person had it backfilled. {text}"
+        text = f"A person backfilled it. {text}"
     return Explanation(reason.about, text, _filled(reason.remedy, known))
 
 

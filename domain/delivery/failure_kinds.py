@@ -74,7 +74,7 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str, str]]] = {
         ),
         FailureKind.breaker_open: (
             "receiver kept failing",
-            "The receiver failed so often that deliveries were held, and the retry schedule of this one ended.",
+            "The receiver failed so often that deliveries were held, until this delivery's retry schedule ended.",
             "Repair the receiver, then recover the deliveries of that time.",
         ),
     },
@@ -98,7 +98,7 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str, str]]] = {
         ),
         FailureKind.oauth2_token: (
             "no access token",
-            "The authorization server gave no access token, so nothing was sent; the attempt has its answer.",
+            "The authorization server gave no access token, so nothing was sent; the attempt shows its answer.",
             "Check the webhook's token URL, client id, client secret and scope; have the authorization server's "
             "owner check that the client is registered for the grant `client_credentials`.",
         ),
@@ -111,7 +111,8 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str, str]]] = {
         ),
         FailureKind.tls: (
             "TLS error",
-            "The TLS handshake failed, the certificate is not valid for the host, or the receiver refused ours.",
+            "The TLS handshake failed, the certificate is not valid for the host, or the receiver refused the "
+            "client certificate.",
             "Have the receiver's owner renew or complete its certificate: from a public authority, for that name, "
             "with the whole chain, over TLS 1.2 or later; of a client certificate, check that the receiver accepts it.",
         ),
@@ -181,7 +182,7 @@ _EXPLAINED: Mapping[Stage, Mapping[FailureKind, tuple[str, str, str]]] = {
         ),
         FailureKind.proxy_unavailable: (
             "egress proxy not available",
-            "The egress proxy was not reachable, refused its credentials (401, 407), or gave no answer in HTTP.",
+            "The egress proxy was not reachable, refused the credentials for it (401, 407), or gave no HTTP response.",
             "Nothing: the delivery continues once the operator of this installation has repaired the egress proxy or "
             "`EGRESS_PROXY_URL`.",
         ),

@@ -149,7 +149,7 @@ class ExpiryFromEvents:
         try:
             return self._sealer.open(event.sealed_data)
         except SealBrokenError as error:
-            logger.error("coupon code not decrypted, expiry row updated without it: %s", error)
+            logger.error("coupon code not decrypted (check ENCRYPTION_KEYS), expiry row updated without it: %s", error)
             return event.data
 
     async def _write(self, connection: AsyncConnection, kind: Kind, layer: Sequence[tuple[str, Told]]) -> None:
@@ -162,7 +162,7 @@ class ExpiryFromEvents:
             if not str(getattr(error.orig, "sqlstate", "")).startswith(NEVER_STORABLE):
                 raise
             logger.error(
-                "expiry rows of %s not updated from %d events, whose data cannot be stored (%s); they are delivered",
+                "expiry rows of %s not updated: data of %d events cannot be stored (%s); the events are delivered",
                 *(kind, len(rows), in_words(error)),
             )
 

@@ -75,6 +75,6 @@ async def test_internal_errors_are_logged_and_quote_no_statement(
     assert "subscription_health" not in str(raised.value)
     logged = "".join(caplog.text.splitlines())
     assert re.search(
-        r"activity \w+ failed by an internal error \(PostgreSQL: a table is missing; run .*\), Temporal repeats it",
+        r"activity \w+ failed with an internal error \(PostgreSQL: a table is missing; run .*\), Temporal retries it",
         logged,
     )

@@ -285,7 +285,7 @@ class TestSendNow:
         assert (item["code"], item["lastStatusCode"]) == ("waiting_for_retry", 503)
         await acting.acted(f"delivery/{message_id}/send-now")
         await acting.until(event, "delivered", 2, AT_ONCE_SECONDS)
-        assert "delivered already" in await acting.refused(f"delivery/{message_id}/send-now")
+        assert "succeeded already" in await acting.refused(f"delivery/{message_id}/send-now")
 
     async def test_behind_a_breaker_the_receiver_is_asked_at_once(
         self, acting: ActionStarts, receiver: Receiver
@@ -361,12 +361,12 @@ class TestCancel:
         await acting.until(event, "cancelled", 1, AT_ONCE_SECONDS)
         described = await client.get_activity_handle(retry_id).describe()
         assert described.status is ActivityExecutionStatus.TERMINATED
-        assert await acting.refused(f"delivery/{message_id}/cancel") == "It has been cancelled."
+        assert await acting.refused(f"delivery/{message_id}/cancel") == "The delivery is cancelled."
         [item] = (await acting.explain(event))["items"]
         assert item["code"] == "cancelled_by_person"
         await acting.acted(f"delivery/{message_id}/redeliver")
         await acting.until(event, "delivered", 2)
-        assert await acting.refused(f"delivery/{message_id}/cancel") == "It has been delivered already."
+        assert await acting.refused(f"delivery/{message_id}/cancel") == "The delivery has succeeded already."
 
 
 async def test_a_page_links_to_the_run_of_the_activity_that_waits(

@@ -113,7 +113,7 @@ class TestBackfill:
         await acting.until(own, "delivered", 1)
         path = f"subscription/{subscription}/backfill"
         [item] = (await acting.explain(events[0], subscription))["items"]
-        assert (item["code"], "backfill" in item["remedy"]) == ("created_after", True)
+        assert (item["code"], "Backfill" in item["remedy"]) == ("created_after", True)
         dry = await acting.acted(path, {"backfill": {"since": SINCE, "dryRun": True}})
         assert dry == {"backfillId": None, "count": 3}
         past = {"since": SINCE, "until": "2020-01-02T00:00:00Z", "dryRun": True}
@@ -127,7 +127,7 @@ class TestBackfill:
         assert len(receiver.requests) == 4
         explained = (await acting.explain(events[0], subscription))["items"][0]
         assert explained["code"] == "delivered"
-        assert explained["text"].startswith("A person had it backfilled.")
+        assert explained["text"].startswith("A person backfilled it.")
         assert not (await acting.explain(own, subscription))["items"][0]["text"].startswith("A person")
         assert "finished already" in await acting.refused(f"backfill/{begun['backfillId']}/cancel")
         assert await acting.audit() == [("backfill", "subscription", subscription)]
@@ -144,7 +144,7 @@ class TestBackfill:
         begun = await acting.acted(path, {"backfill": {"since": SINCE}})
         await acting.until(event, "held", 0)
         [item] = (await acting.explain(event, subscription))["items"]
-        assert (item["code"], item["text"].startswith("A person had it backfilled.")) == ("paused", True)
+        assert (item["code"], item["text"].startswith("A person backfilled it.")) == ("paused", True)
         assert begun["backfillId"] in await acting.refused(path, {"backfill": {"since": SINCE}})
         recover = {"recover": {"since": SINCE}}
         assert "Backfill" in await acting.refused(f"subscription/{subscription}/recover", recover)

@@ -130,7 +130,7 @@ async def test_the_command_line_acts_on_a_delivery(person: Person, receiver: Rec
     event = await person.emit()
     delivery = await person.until(event, subscription, "pending", 1)
     refused = await person.cli("delivery", "redeliver", delivery, code=1)
-    assert "It is waiting, not ended; send-now" in refused.errors
+    assert "The delivery is waiting; send-now" in refused.errors
     await person.cli("delivery", "send-now", delivery)
     await person.until(event, subscription, "delivered", 2)
     await person.acting.attempted_by_hand(delivery)

@@ -343,8 +343,8 @@ class TestOne:
         assert (await editor.post(f"{path}/act", {"act": "cancel"})).headers["location"] == path
         assert "The delivery is cancelled" in await shown(editor, path)
         await editor.post(f"{path}/act", {"act": "send_now"})
-        assert "It has been cancelled; redeliver tries it once more." in (await shown(editor, path)).replace(
-            "once more, recover begins its schedule anew", "once more"
+        assert "The delivery is cancelled; redeliver tries it once more." in (await shown(editor, path)).replace(
+            "once more, recover restarts its schedule", "once more"
         )
         assert (await editor.post(f"{path}/act", {"act": "explode"})).status_code == 404
 

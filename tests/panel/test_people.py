@@ -161,7 +161,7 @@ async def test_a_deactivated_administrator_is_out_and_comes_back_when_activated(
 async def test_nobody_locks_themselves_or_the_last_one_out(installed: Installation, chief: Visitor, shop: Shop) -> None:
     mine = await administrator_id(installed, chief.username)
     await chief.post(f"/admin/{shop.store}/administrators/{mine}/active")
-    assert "This is you" in (await chief.get(f"/admin/{shop.store}/administrators")).text
+    assert "This is your own account" in (await chief.get(f"/admin/{shop.store}/administrators")).text
     others = await installed.execute(
         "UPDATE administrator SET active = false WHERE active AND id <> :id RETURNING id", id=mine
     )

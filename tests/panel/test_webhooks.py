@@ -467,7 +467,7 @@ async def test_chosen_webhooks_are_paused_resumed_and_after_a_question_deleted(
         return [(await shop.details(one))["status"] for one in (first, second, third)]
 
     text = await act("pause", first, second, third, foreign)
-    assert ("2 paused" in text, "/2 · CustomerRegistered: not done. It is disabled" in text) == (True, True)
+    assert ("2 paused" in text, "/2 · CustomerRegistered: not done. The webhook is disabled" in text) == (True, True)
     assert await statuses() == ["paused", "paused", "disabled"]
     assert "1 resumed" in await act("resume", first)
     assert await statuses() == ["active", "paused", "disabled"]
