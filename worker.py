@@ -255,7 +255,7 @@ async def sending(
 ) -> AsyncIterator[tuple[Dispatcher, asyncio.Task[None]]]:
     """Run the attempts of a worker. Yields the dispatcher and the recorder's task, which ends only on a bug.
 
-    The attempts under way at the end of the block have their outcomes written.
+    If the block ends without an error, attempts under way have `shutdown_grace_seconds` to end and be recorded.
     """
     queues = SubscriptionQueues(
         worker_id,

@@ -44,7 +44,8 @@ BEGUN_PER_TICK = 50
 """Attempts begun in one tick of the event loop, which takes about 1 ms."""
 
 LINGERING_MOST = 64
-"""Maximum number of workflows without a credit that wait for slow receivers alone: a worker runs 100 at once."""
+"""Maximum number of workflows without a credit that wait for slow receivers alone. A worker runs at most 100 local
+activities at once."""
 
 UNBEGUN_AT_ONCE = 600
 """Events of lost matches whose intents are closed in one transaction: as many as a batch has."""
@@ -194,7 +195,8 @@ class DeliveryActivities:
 async def _wait_while_moving(
     attempts: Mapping[asyncio.Task[Step], UUID], slow: Callable[[UUID], bool], only_slow_ones_left: Callable[[], None]
 ) -> None:
-    """Wait for attempts (with their subscriptions) to complete, within the bounds for slow ones above."""
+    """Wait until all attempts (task -> subscription id) have ended, none has ended for STALL_SECONDS, or the maximum
+    duration of the batch has passed."""
     began = moved = time.monotonic()
     bound = FIRST_ATTEMPTS_SECONDS
     pending = set(attempts)

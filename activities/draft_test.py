@@ -29,7 +29,7 @@ NOT_SENT = "not sent"
 
 @dataclass(eq=False)
 class DraftTestActivities:
-    """Tests of saved webhooks and of drafts, which have an HTTP client of their own and share no connection."""
+    """Tests of saved webhooks, sent by the dispatcher, and of drafts, which have an HTTP client of their own."""
 
     database: Database
     dispatcher: Dispatcher

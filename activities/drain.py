@@ -36,7 +36,8 @@ ASKED_TO_WAIT_SECONDS = 60.0
 """Maximum pause of a drain whose breaker is open and whose receiver has postponed every held delivery (Retry-After)."""
 
 FIRST_WINDOW = 10
-"""Window of a slow start, after a breaker closed or a pause ended, so that a recovering receiver is not overloaded."""
+"""First window of a slow start, when a drain starts or resumes after an open breaker, a pause or a `Retry-After`, so
+that a recovering receiver is not overloaded."""
 
 
 @dataclass(eq=False)
@@ -115,14 +116,15 @@ class DrainActivities:
     async def _probe(
         self, subscription_id: UUID, state: DrainState, done: DrainRoundResult, *, probe_now: bool
     ) -> DrainRoundResult:
-        """Probe a receiver with the oldest delivery when a probe is due. The held ones follow if it was delivered."""
+        """Probe a receiver with the oldest delivery if a probe is due or `probe_now` is set. The caller sends the other
+        deliveries if the probe was delivered."""
         schedule = state.retry_schedule if state.retry_schedule is not None else self.retry_schedule
         # A schedule may be empty or short, and what is held is probed once at least.
         await self._exhaust_outwaited(subscription_id, max(sum(schedule), self.breaker.longest_probe_seconds))
         oldest = await self._oldest(subscription_id, state)
         if oldest is None:
             wait = await self.database.run(next_allowed_seconds, subscription_id)
-            if wait is not None:  # a wake signal ends the wait: a delivery that may be sent is held since
+            if wait is not None:  # a wake signal ends the wait, because it may announce a delivery to probe with
                 state_now = "breaker open, the receiver asked to wait"
                 return replace(done, next_in_seconds=min(wait, ASKED_TO_WAIT_SECONDS), state=state_now)
             return replace(done, state="breaker open, nothing held")

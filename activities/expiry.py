@@ -59,8 +59,8 @@ SLICE_ROWS = 25
 """Notices built in one tick of the event loop: about 1 ms, so that deliveries of this worker go on."""
 
 BACKLOG_EVENTS = 1500
-"""Backlog of a store in the outbox, in events, from which on its notices wait: five batches keep the relay busy. Events
-of other stores do not wait behind them (docs/decisions/0007-the-claim-serves-stores-round-robin.md)."""
+"""Number of unmatched events of a store from which its notices wait: 2.5 batches of the default size keep the relay
+busy. Other stores do not wait behind them (docs/decisions/0007-the-claim-serves-stores-round-robin.md)."""
 
 BACKLOG_POLL_SECONDS = 0.04
 """Interval at which the backlog is read."""

@@ -62,7 +62,7 @@ class Backpressure:
         return max(0, MAX_IN_FLIGHT[kind] - self._count(kind))
 
     def credits_for_lapsed(self, kind: WorkflowKind) -> int:
-        """Return how many lapsed workflows may be started: as many once more, so that new ones do not hold them up."""
+        """Return how many lapsed workflows may be started. The limit is doubled, so that new ones do not delay them."""
         return max(0, 2 * MAX_IN_FLIGHT[kind] - self._count(kind))
 
     def _count(self, kind: WorkflowKind) -> int:

@@ -43,7 +43,7 @@ class Batching:
         return ceil(most * BUSY_SHARE) if now < self._small_until else most
 
     def pause(self, now: float) -> float | None:
-        """Return the seconds until `singles` or `may_batch` answers differently by the passing of time; None if not."""
+        """Return the seconds until the next gathering of events ends, or None if none is active."""
         later = [at - now for at in (self._singles_at, self._batch_at) if at > now]
         return min(later) if later else None
 

@@ -43,8 +43,8 @@ LAPSED_CHECK_SECONDS = 1.0
 """Interval between two looks for lapsed claims."""
 
 WORKFLOW_TASK_TIMEOUT = timedelta(seconds=4)
-"""Time until a worker's death is noticed during first attempts; longer ones keep their workflow task alive. What it had
-in progress is to be sent within 5 s of its death, by a worker started meanwhile."""
+"""Time until a worker's death is noticed during first attempts; longer ones keep their workflow task alive. Another
+worker has to send the dead worker's unfinished events within 5 s of its death."""
 
 STOP_SECONDS = 2.0
 """Time for starts under way when the relay is asked to stop; the rest is started by another relay."""
@@ -80,7 +80,7 @@ class Relay:
     _batching: Batching = field(init=False, default_factory=Batching)
     _after: str = field(init=False, default="")
     _left: bool = field(init=False, default=False)
-    """True if a claim since the one of the first stores may have left some of their events."""
+    """True if an earlier claim of the current round over the stores may have left events unclaimed."""
     _stopping: bool = field(init=False, default=False)
     _starts: dict[str, asyncio.Task[None]] = field(init=False, default_factory=dict)
     _unstarted: Repeated = field(init=False, default_factory=Repeated)

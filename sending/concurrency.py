@@ -17,8 +17,8 @@ from sending.suspension import Suspension
 from storage.deliveries.open import SubscriptionFacts
 
 SHARE = 1 / 4
-"""Maximum share of the free slots that one subscription holds. Of 512 slots one subscription gets at most 102, fifteen
-that hang get 27 each, and 108 stay free."""
+"""Maximum share of the free slots that one subscription holds. Of 512 slots one subscription gets at most 103. Fifteen
+subscriptions that hang get 27 each, and 107 slots stay free."""
 
 FIRST_REQUESTS = 10
 """Requests in flight of a subscription without a success yet; each success allows one more (slow start). Drains have a
@@ -51,7 +51,7 @@ class SubscriptionQueue:
     on_wire: dict[UUID, float] = field(default_factory=dict)
     """Start of each request on the wire by message id (monotonic clock), oldest first."""
     subscription: SubscriptionFacts | None = None
-    """The subscription as it was read last, unless that was with its deliveries."""
+    """The subscription as `SubscriptionQueues.refresh` read it last; None before the first refresh."""
     suspension: Suspension | None = None
     suspended_at: float = 0.0
     """Instant of the suspension (monotonic clock). A subscription state that was read earlier is out of date."""
@@ -187,7 +187,7 @@ class Admission:
         return True
 
     def begun(self, subscription_id: UUID) -> None:
-        """Note that an admitted attempt is under way. Counted twice, a burst's batches would reject each other's."""
+        """Note that an admitted attempt is under way, so that it is not counted twice against the limit."""
         if self._own[subscription_id]:
             self._return(subscription_id, 1)
 

@@ -179,7 +179,7 @@ class Dispatcher:
                 if judged.outcome is VerdictOutcome.DELIVERED and packets <= CHEAP_PACKETS:
                     queue.window += 1
                 elif judged.counts_against_receiver:
-                    # The next attempt may have the slot when the breaker knows of this one.
+                    # Keep the slot until the failure is recorded, so that the breaker can stop the next attempt.
                     return await self._record(delivery, *exchanged)
             finally:
                 self.queues.release(delivery.subscription.id, queue, packets)
@@ -218,7 +218,7 @@ class Dispatcher:
             self.supersede([delivery.message_id])
 
     def supersede(self, message_ids: Collection[UUID]) -> None:
-        """Make no attempt by the intents of these deliveries that were written with their match: they are closed."""
+        """Note that the intents written with the match of these deliveries are closed: no attempt may use them."""
         now = time.monotonic()
         self._superseded = {one: at for one, at in self._superseded.items() if now - at < SUPERSEDED_SECONDS}
         self._superseded.update(dict.fromkeys(message_ids, now))

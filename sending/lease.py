@@ -17,8 +17,8 @@ async def lease(sqlalchemy_url: str, worker_id: UUID) -> AsyncIterator[None]:
     """Renew the worker's lease every second during the block, and give it up at the end. The lease has a connection of
     its own: behind the attempts in the pool, it could lapse although the worker is alive.
 
-    The block begins with the lease, since other workers would repeat attempts without one; while the database is away,
-    after `LEASE_SECONDS`.
+    The block begins once the lease is held, because other workers would repeat attempts made without one. While the
+    database is away, it begins without the lease after `LEASE_SECONDS`.
     """
     database = Database(
         sqlalchemy_url, pool_size=1, name="loyalty-webhooks worker's lease", statement_seconds=TOUCH_SECONDS

@@ -77,7 +77,7 @@ class RateLimiter:
             self._next_at = earliest + 1 / (self.per_second * HEADROOM)
 
     async def hand_over(self) -> None:
-        """Wait until the next request could be sent, at most a second, which is what a limit is counted over."""
+        """Wait until the next request could be sent, at most 1 s, the interval over which a limit is counted."""
         await asyncio.sleep(min(max(0.0, self._next_at - time.monotonic()), 1.0))
 
     def interrupt(self) -> None:

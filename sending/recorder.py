@@ -35,7 +35,7 @@ from temporal.outages import in_words
 logger = logging.getLogger(__name__)
 
 FLUSH_INTERVAL_SECONDS = 0.010
-"""Time for which rows gather under load, and the outcomes that a kill makes unknown. At low load no row waits."""
+"""Minimum interval between flushes under load: a kill loses the outcomes of this time. At low load no row waits."""
 
 QUIET_ROWS = 4
 """Maximum size of a flush that the next one follows without waiting."""
@@ -51,7 +51,7 @@ MOST_ROWS = 2000
 
 
 class RecorderUnavailableError(ConnectionError):
-    """An intent could not be written: the database is away. Nothing was sent."""
+    """A row could not be written: the database is away (intents), or it refuses the row (intents and outcomes)."""
 
 
 @dataclass(slots=True)  # not frozen: making one would cost thrice as much, for each delivery
@@ -132,7 +132,8 @@ class Recorder:
         return await self._enqueue(intent)
 
     async def record(self, recorded: Recorded) -> None:
-        """Write an outcome. Returns once it is committed, however long the database is away."""
+        """Write an outcome. Returns once it is committed, however long the database is away. Raises
+        `RecorderUnavailableError` if the database refuses the row."""
         await self._enqueue(recorded)
 
     async def _enqueue(self, row: Intent | Recorded) -> bool:
@@ -176,8 +177,8 @@ class Recorder:
             _settle(item.done, isinstance(item.row, Recorded) or (item.row.message_id, item.row.number) in written)
 
     async def _refused(self, item: _Item, error: Exception) -> None:
-        """Try a refused outcome once more without the receiver's text, and reject a row that is refused again. Such a
-        row is a bug of the product."""
+        """Try a refused outcome once more without the receiver's text. Reject an outcome that is refused again, and an
+        intent at once. Such a row is a bug of the product."""
         row = item.row.outcome if isinstance(item.row, Recorded) else item.row
         logger.error(  # without the traceback, which quotes the row
             "PostgreSQL refuses the record of attempt %d of delivery %s (%s); report this defect",

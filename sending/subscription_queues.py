@@ -23,7 +23,7 @@ PACKET_SECONDS = 40e-6
 """CPU time to read a packet, the event loop's part included: 12 µs were measured if many come at once, else 41 µs."""
 
 CHEAP_PACKETS = 8
-"""Packets of a response that delay nothing. An ordinary one has one or two."""
+"""Maximum number of packets of a response that does not delay the next attempt. Most responses have one or two."""
 
 
 class SubscriptionQueues:
@@ -41,7 +41,7 @@ class SubscriptionQueues:
         self.admissions = Admissions(queue_per_subscription, self._under_way)
         self._queues: dict[UUID, SubscriptionQueue] = {}
         self._slow: set[UUID] = set()
-        """Subscriptions whose last response was slow."""
+        """Subscriptions whose last response was slow or costly."""
         self._workers, self._rank = 1, 0
 
     def enter(self, delivery: OpenDelivery) -> SubscriptionQueue:
@@ -97,7 +97,7 @@ class SubscriptionQueues:
         return set() if queue is None else {one for one in message_ids if self.limiter.withdraw(queue, one)}
 
     def suspend(self, subscription_id: UUID, suspension: Suspension) -> None:
-        """Begin no more attempts of a subscription."""
+        """Suspend a subscription with attempts under way; `suspension_for` tells which attempts still begin."""
         if (queue := self._queues.get(subscription_id)) is not None:
             queue.suspension, queue.suspended_at = suspension, time.monotonic()
 
@@ -139,8 +139,8 @@ class SubscriptionQueues:
         return queue.under_way if queue is not None else 0
 
     def _limit_here(self, subscription: SubscriptionFacts) -> int:
-        """Return the concurrency limit of a subscription in this worker. One worker alone sends for a subscription that
-        only its drain may send to. Of the others, each worker gets an equal part of the installation's limit."""
+        """Return the concurrency limit of a subscription in this worker. A subscription
+        that only its drain sends to has its whole limit here. Of any other limit, each worker gets an equal part."""
         if subscription.max_concurrency is not None:
             return subscription.max_concurrency
         if subscription.drain_only:

@@ -34,7 +34,8 @@ def suspension_of(subscription: SubscriptionFacts) -> Suspension | None:
 
 
 def suspension_for(suspension: Suspension | None, delivery: OpenDelivery, trigger: str) -> Suspension | None:
-    """Return the suspension if it applies. Manual attempts ignore all, drain attempts ignore breaker and limits."""
+    """Return the suspension if it applies, or None. Manual attempts and tests ignore every suspension; drain attempts
+    ignore breaker and limits."""
     if suspension is None or trigger != "automatic":
         return None
     from_drain = delivery.hold_again_as is not None

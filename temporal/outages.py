@@ -24,8 +24,8 @@ def is_refused(error: RPCError) -> bool:
 
 
 def in_words(error: BaseException) -> str:
-    """Return what is away, such as "Temporal: UNAVAILABLE: connection refused", or of PostgreSQL as
-    `storage.unavailable.in_words`."""
+    """Return the error in words, such as "Temporal: UNAVAILABLE: connection refused". Errors of PostgreSQL are in the
+    words of `storage.unavailable.in_words`."""
     if isinstance(error, RPCError):
         return f"Temporal: {error.status.name}: {error.message}".rstrip(": ")
     return unavailable.in_words(error)

@@ -45,7 +45,7 @@ INTERNAL_ERRORS = RetryPolicy(
 FIRST_ATTEMPTS_ERRORS = RetryPolicy(
     initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=1), maximum_attempts=0
 )
-"""The same for first attempts, which continue within a second after an outage of the database."""
+"""Retry policy of first attempts, which continue within 1 s after an outage of the database."""
 
 STARTS_AT_ONCE = 4
 """Starts of activities under way in one worker. A shard of Temporal writes one after the other, so more are hardly
@@ -75,7 +75,7 @@ class Retries:
 
     async def start_all(self, waiting: Iterable[WaitingRetry]) -> int:
         """Start the activity of each delivery and return how many Temporal refused as invalid. Such a start holds up no
-        other; it is logged, and repeated by `reconcile` when it is overdue. Raises the first other error (RPCError when
+        other; it is logged, and repeated by `watch_overdue` when overdue. Raises the first other error (RPCError when
         Temporal is away) and makes no further starts; the call may be repeated."""
         read_at = time.monotonic()
         try:

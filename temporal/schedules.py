@@ -386,7 +386,7 @@ class ScheduleMaintenance:
 
 
 async def maintain_partitions(database: Database, client: Client, task_queue: str) -> None:
-    """Create the partitions of the coming days, and the schedule of retention if it is missing, until cancelled."""
+    """Create the partitions of the coming days, and create or update the retention schedule, until cancelled."""
 
     async def maintain() -> None:
         await make_coming_days(database)

@@ -15,5 +15,5 @@ class DraftTestWorkflow:
 
     @workflow.run
     async def run(self, ref: DraftTestRef) -> DraftTestEnd:
-        """Send the test. A fault of the worker or the database is retried until the timeout of the workflow."""
+        """Send the test. A fault of the worker or the database is retried; only a draft's workflow has a timeout."""
         return await execute(DraftTestActivities.send_draft_test, ref, timeout=ATTEMPT_TIMEOUT)

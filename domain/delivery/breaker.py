@@ -17,8 +17,8 @@ class BreakerRules:
 def hold_reason(*, status: str, breaker_open: bool, drain_only: bool) -> Reason | None:
     """Return the reason for holding a delivery for its subscription's drain, or None if it may be attempted at once.
 
-    `drain_only`: the subscription has a rate limit, a concurrency limit of its own, or an order, which only a single
-    sender for all workers can honour.
+    `drain_only`: the subscription has a rate limit, a concurrency limit of its own, an order or adaptive throttling,
+    which only a single sender for all workers can honour.
     """
     if status == SubscriptionStatus.PAUSED:
         return Reason.SUBSCRIPTION_PAUSED

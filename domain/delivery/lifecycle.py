@@ -43,7 +43,7 @@ class Reason(StrEnum):
     SLOWED_DOWN = "slowed_down"
     """The receiver answered 429 while the delivery queued for its first attempt."""
     OVERLOAD = "overload"
-    """Too many deliveries of the subscription were in flight at once."""
+    """Too many first attempts of the subscription were under way, its batch ended, or too many retries waited."""
     RETRY = "retry"
     """An attempt by the drain failed; the delivery waits for its next attempt."""
     RECOVERED = "recovered"
@@ -56,7 +56,7 @@ class Reason(StrEnum):
     BLOCKED = "blocked"
     SUBSCRIPTION_DISABLED = "subscription_disabled"
     TEST = "test"
-    """A test is attempted once, and that attempt failed."""
+    """Pending: the delivery is a test, which is attempted once. Exhausted: that attempt failed."""
 
     SUBSCRIPTION_DELETED = "subscription_deleted"
     EVENT_ERASED = "event_erased"

@@ -20,7 +20,8 @@ from storage.deliveries.ordering import on_the_wire
 from temporal.messages import DrainRoundResult
 
 LARGEST_WINDOW = 300
-"""Maximum number of deliveries under way. Those that start or end together are one bulk write for the database."""
+"""Maximum window of a slow start, and maximum number of deliveries begun at once. Deliveries that start or end together
+are one bulk write for the database."""
 
 REFILLS = 4
 """Refills per window: it is refilled when a fourth of it is free, so that one read serves many deliveries."""

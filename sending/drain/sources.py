@@ -19,8 +19,8 @@ from storage.deliveries.open import BEFORE_ALL, OpenDelivery, held_fresh, held_o
 from storage.deliveries.ordering import First, assign_missing_keys, first_of_groups, first_of_these, first_unmatched
 
 LOOK_SECONDS = 0.05
-"""Maximum interval between two reads of the held deliveries, for those that became due or were matched, and for free
-space of less than a refill."""
+"""Maximum wait of a round before it looks for more deliveries, also if less than a refill is free. While attempts are
+under way, a read that found nothing is repeated only after READ_AGAIN_SECONDS."""
 
 READ_AGAIN_SECONDS = 0.25
 """Maximum age of the held deliveries that were read, and of the list of those that another worker sends."""
@@ -64,7 +64,8 @@ class Backlog:
         self._more_at = 0.0
 
     async def next(self, most: int, under_way: Collection[UUID]) -> Found:
-        """Return at most `most` due deliveries; none soon after a read that found fewer, unless none is under way."""
+        """Return at most `most` due deliveries. Return none for a moment after a read that found fewer, unless nothing
+        is under way."""
         now = time.monotonic()
         if under_way and now < self._more_at:
             return Found()

@@ -39,7 +39,7 @@ NEXT_ADDRESS_SECONDS = 0.25
 """Delay after which the next address of a name is tried beside the first (RFC 8305)."""
 
 CONNECT_SECONDS = 5.0
-"""Maximum time to connect to an address, TLS included. A receiver that works takes less."""
+"""Maximum time to connect to a receiver: all its addresses together, TLS included. A working receiver takes less."""
 
 _TLS_GOODBYE_SECONDS = 2.0
 """Maximum time for the receiver's part of a TLS shutdown. Python's default is 30 s."""
@@ -210,7 +210,7 @@ class Connections:
         awaited = f"no connection to {' or '.join(str(one[4][0]) for one in addresses)}"
         awaited += "" if proxy is None else " through the egress proxy"
         stream: socket.socket | asyncio.Transport
-        # Already for a tunnel: uvloop shakes hands over it in the context in which it was opened.
+        # Set before a tunnel is opened, because uvloop makes the TLS handshake in the context of that moment.
         making, presented = PEER.set(peer), CLIENT_CERTIFICATE.set(peer[-1])
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -247,7 +247,7 @@ class Connections:
                 stream.set_protocol(connection)
                 connection.connection_made(stream)
             if tls is not None:
-                if not connection.untouched:  # A handshake would never end, or follow what nobody has vouched for.
+                if not connection.untouched:  # The handshake would never end, or follow unauthenticated bytes.
                     raise ConnectionResetError
                 secured = await self._loop.start_tls(
                     stream, connection, tls, server_hostname=name, ssl_shutdown_timeout=goodbye

@@ -26,7 +26,7 @@ class CertificateFileError(Exception):
 
 
 PEER: ContextVar[Hashable] = ContextVar("peer")
-"""Whose TLS sessions the connection being made may resume. Event loops pass the context neither it nor a session."""
+"""Peer whose TLS sessions a new connection may resume. Event loops pass `wrap_bio` neither the peer nor a session."""
 
 CLIENT_CERTIFICATE: ContextVar[ClientCertificate | None] = ContextVar("client_certificate", default=None)
 """Client certificate that the connection being made presents, for ClientCertificateContext."""

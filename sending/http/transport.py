@@ -85,7 +85,7 @@ def _seconds(request: httpx.Request) -> float | None:
 
 
 def cause_of(error: Exception) -> Exception:
-    """Return the error behind one of httpx, which says more than its class; a TimeoutError says less."""
+    """Return our error behind an error of httpx, because it says more; keep httpx's error for a TimeoutError."""
     cause = error.__cause__ if isinstance(error, httpx.TransportError) else None
     if isinstance(cause, OSError | MalformedResponseError) and not isinstance(cause, TimeoutError):
         return cause

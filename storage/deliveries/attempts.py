@@ -46,7 +46,7 @@ class Outcome:
     message_id: UUID
     number: int
     began_seconds_ago: float
-    """By the worker's monotonic clock, set when it is written: all instants in the log are of the database's clock."""
+    """Age of the attempt in seconds by the worker's monotonic clock, from which the database computes `started_at`."""
     duration_ms: int | None
     status_code: int | None
     failure: str | None
@@ -55,7 +55,7 @@ class Outcome:
     body_sha256: bytes | None
     url: str
     status: str
-    """New status of the delivery; `unchanged` after a failed redelivery, which does not change the schedule either."""
+    """New status of the delivery; `unchanged` after a failed manual attempt, which leaves the schedule as it is."""
     reason: Reason | None
     failures: int
     next_in_seconds: float | None
@@ -119,7 +119,7 @@ async def intend(connection: AsyncConnection, intents: Sequence[Intent]) -> set[
 
     An intent is refused if another sender has the number, if an outcome was recorded meanwhile, or if the attempt is
     automatic and the delivery's status has changed; the caller reads the delivery again. Earlier attempts without an
-    outcome are closed as `interrupted`: a next number is written only after their lease has lapsed. The first intent of
+    outcome are closed as `interrupted`; the caller has checked that no live worker is sending them. The first intent of
     a delivery that is attempted at once is written by `storage.deliveries.matching.match`.
     """
     if not intents:

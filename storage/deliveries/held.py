@@ -41,7 +41,7 @@ class DrainState:
     """If ordered, an exhausted delivery holds its successors back."""
 
     def lasts(self, now: "DrainState | None") -> bool:
-        """Return True if nothing but time has changed the state since, without a new rest or a lower rate."""
+        """Return True if `now` differs from this state by the passage of time alone, without a rest or a lower rate."""
         if now is None or now.rest_seconds > 0 or (now.per_second or inf) < (self.per_second or inf):
             return False
         timeless = replace(

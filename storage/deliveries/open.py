@@ -20,8 +20,8 @@ from storage.operations.workers import SENDER_ID
 from storage.subscriptions.state import DRAIN_ONLY
 
 DUE_SOON_SECONDS = 20.0
-"""Time before its instant at which a held retry needs a drain. The drain watchdog looks for such ones every 10 s, so a
-retry that is due later starts no workflow: of 10,000 that failed at once, 9,000 would cost 17 ms of CPU each."""
+"""Time before its instant at which a held retry needs a drain. The drain watchdog looks for them every 10 s, so a
+later retry starts no workflow: after 10,000 failures at once, 9,000 starts would cost 17 ms of CPU each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class SubscriptionFacts:
 
 @dataclass(slots=True)  # Not frozen: that would triple the cost of creating one, for each delivery.
 class OpenDelivery:
-    """An open delivery."""
+    """A delivery with everything that an attempt needs: open, or ended and redelivered."""
 
     message_id: UUID
     event: EventFacts

@@ -27,8 +27,8 @@ class First(NamedTuple):
     """The first held delivery of a FIFO group, or one of the first in a subscription's only group (ordering key None).
 
     `due_in_seconds` is not positive when the delivery may be sent. `allowed_in_seconds` is not positive when a probe
-    may send it: a probe skips the schedule, but not the receiver's `Retry-After`. `stopped`: an exhausted delivery
-    before it waits for a person.
+    may send it: a probe skips the schedule, but not the receiver's `Retry-After`. `stopped`: an earlier, exhausted
+    delivery blocks the group until a person decides.
     """
 
     ordering_key: int | None

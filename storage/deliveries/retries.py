@@ -27,7 +27,7 @@ MOST_DUE_IN_A_SECOND = 20
 PostgreSQL it finishes 128 standalone activities a second; more of them would be late and delay first attempts."""
 
 MOST_READ = 4
-"""Maximum number of rows read of deliveries without an instant, in multiples of a round's."""
+"""Maximum number of rows read for deliveries without a due instant, as a multiple of the round's size."""
 
 OVERDUE_SECONDS = 60.0
 """Age at which a delivery that should have been attempted is assumed to have no running owner."""
@@ -68,7 +68,7 @@ async def pending_of_events(connection: AsyncConnection, events: Sequence[tuple[
 
 
 _OTHERS = "delivery.message_id NOT IN (SELECT message_id FROM planned)"
-"""SQL: not one of the retries that are to be counted, which waited before when it is not their first."""
+"""SQL: exclude the planned retries from the waiting rows, where they already are after an earlier failure."""
 
 _OVERLOAD = text(f"""
 WITH planned AS MATERIALIZED (

@@ -96,7 +96,7 @@ class Delivery(TableModel, table=True):
         # Held deliveries by their due instant, so that reading the due ones skips all others. Deliveries that were
         # never attempted have none and sort last.
         Index("delivery_held_due", "subscription_id", "next_attempt_at", "event_sequence", "message_id", **HELD),
-        # A subscription's held deliveries in the order in which its drain sends them.
+        # A subscription's held deliveries in the order of acceptance: for probes, its only FIFO group, and ending them.
         Index("delivery_held", "subscription_id", "event_sequence", "message_id", **HELD),
         # A skip scan finds the first delivery of each FIFO group, independent of the length of the groups.
         Index("delivery_by_ordering_key", "subscription_id", "ordering_key", "event_sequence", "message_id", **HELD),

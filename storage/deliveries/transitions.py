@@ -65,7 +65,7 @@ FROM made ON CONFLICT (message_id) DO NOTHING
 
 
 async def create_matched(connection: AsyncConnection, made: Sequence[Sequence[Any]], *, worker_id: UUID) -> None:
-    """Create those of these rows of `MATCHED_COLUMNS` that do not exist, with the intents of their first attempts."""
+    """Create the deliveries in `made` (`MATCHED_COLUMNS`) that do not exist, with the intents of first attempts."""
     columns = as_arrays(MATCHED_COLUMNS, zip(*made, strict=True))
     await connection.execute(_CREATE_MATCHED, {"worker_id": worker_id, **columns})
 
@@ -227,7 +227,7 @@ async def own_retries(connection: AsyncConnection, message_ids: Sequence[UUID]) 
 
 
 def _applies(reason: str) -> str:
-    """Return SQL over a row `delivery`: a disabled or deleted subscription is still that, if it is the reason."""
+    """Return SQL over a row `delivery`: false if the reason is a disabled or deleted subscription that no longer is."""
     return f"""CASE {reason} WHEN '{Reason.SUBSCRIPTION_DELETED}' THEN
         EXISTS (SELECT FROM subscription WHERE id = delivery.subscription_id AND deleted_at IS NOT NULL)
     WHEN '{Reason.SUBSCRIPTION_DISABLED}' THEN EXISTS (
@@ -235,8 +235,9 @@ def _applies(reason: str) -> str:
     ELSE true END"""
 
 
-# Only while the intent is open: a worker that found its lease lapsed has closed it and owns the delivery. One whose
-# subscription was enabled meanwhile stays pending, and `schedule-retries` or `reconcile` starts its activity.
+# An intent is deleted only while it is open: a worker that found its lease lapsed has closed it and owns the delivery.
+# A delivery whose subscription was enabled meanwhile stays pending, and `schedule-retries` or `watch_overdue` starts
+# its activity.
 _WITHDRAWN = "message_id uuid, number int, status text, reason text, workflow_id text"
 _WITHDRAW = text(f"""
 WITH withdrawn AS MATERIALIZED (SELECT * FROM {unnest("withdrawn", _WITHDRAWN)}

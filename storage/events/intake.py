@@ -124,7 +124,7 @@ JOIN event USING (store_code, event_id)
 
 
 async def insert_events(connection: AsyncConnection, events: Sequence[NewEvent]) -> frozenset[EventKey]:
-    """Insert the events with a new id, in the given order, and return their keys. No id may be given twice."""
+    """Insert the events with a new id, with `sequence` in the given order. Return their keys. No id may occur twice."""
     rows = await connection.execute(_INSERT, by_column(events, _NEW))
     return frozenset((row.store_code, row.event_id) for row in rows)
 

@@ -24,8 +24,8 @@ OUTBOX_CHANNEL = "outbox"
 """Channel of outbox notifications, sent without a payload after events are committed."""
 
 STORES_A_CLAIM = 300
-"""Maximum number of stores per claim, so that a full batch holds at least one event of each. The next claim resumes
-behind them."""
+"""Maximum number of stores per claim, so that a batch of the default size holds at least one event of each. The next
+claim resumes behind them."""
 
 DEPTH = 4
 """Multiple of the batch size that is counted over all stores together, so that a batch is full although some stores
@@ -237,7 +237,7 @@ NOTIFY_SECONDS = 2.0
 """Time-out of a NOTIFY. The events are stored already, so there is no reason to wait for a slower server."""
 
 RECONNECT_SECONDS = 1.0
-"""Pause after a broken connection, so that a server that is down gets at most this many connection attempts."""
+"""Pause after a broken connection, so that a process tries a server that is down at most once a second."""
 
 _log = logging.getLogger(__name__)
 
