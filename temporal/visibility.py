@@ -125,7 +125,7 @@ def details_table(first: FirstAttempts) -> str:
     words = {**STATUS_WORDS, DeliveryStatus.PENDING: "retrying, as the activity of this id"}
     rows = [f"| {one.target} | `{one.message_id}` | {words.get(one.status, one.status)} |" for one in first.deliveries]
     if not rows:
-        return "No webhook matches this event, or all its deliveries are held."
+        return "No webhook matches this event, or each of its deliveries ended without an attempt."
     lines = ["| receiver | delivery | state after the first attempt |", "| --- | --- | --- |", *rows[:MOST_ROWS]]
     if len(rows) > MOST_ROWS:
         lines.append(f"| … | {len(rows) - MOST_ROWS} more | |")
