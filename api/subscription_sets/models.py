@@ -4,10 +4,9 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import ConfigDict, Field, WithJsonSchema
 
-from api.body import Input, Output
+from api.body import Input, Output, checked_by
 from api.ids import is_id
 from api.instants import Instant
 from api.subscriptions.authentication import SHOWN, Authentication
@@ -33,12 +32,6 @@ PLAN_CHARACTERS = 64
 """Length of a plan: a SHA-256 in hex."""
 
 
-def _check_id(text: str) -> str:
-    if not is_id(text):
-        raise PydanticCustomError("uuid", "must be a UUID")
-    return text
-
-
 def _entry_schema(schema: dict[str, Any]) -> None:
     """Require a name or an id, and a legacy format for `legacy`."""
     legacy_where_there_is_one(schema)
@@ -47,7 +40,11 @@ def _entry_schema(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [named, known]
 
 
-SubscriptionId = Annotated[str, AfterValidator(_check_id), WithJsonSchema({"type": "string", "format": "uuid"})]
+SubscriptionId = Annotated[
+    str,
+    checked_by("uuid", lambda text: None if is_id(text) else "must be a UUID"),
+    WithJsonSchema({"type": "string", "format": "uuid"}),
+]
 
 
 class SubscriptionEntry(Input):

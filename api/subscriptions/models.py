@@ -1,15 +1,13 @@
 """Requests and responses of subscriptions. Source: the wire contract, sections 1 and 5."""
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import PydanticCustomError
 
-from api.body import WHOLE, Input, Output
+from api.body import WHOLE, Input, Output, checked_by
 from api.instants import Instant
 from api.subscriptions.authentication import SHOWN, Authentication
 from domain.delivery.lifecycle import SubscriptionStatus
@@ -47,16 +45,6 @@ CONCURRENCY_MOST = 1_000
 """Maximum concurrency. Each request is a socket of the worker."""
 
 
-def _checked(problem: Callable[[str], str | None], code: str) -> AfterValidator:
-    def check(text: str) -> str:
-        message = problem(text)
-        if message is not None:
-            raise PydanticCustomError(code, "{message}", {"message": message})
-        return text
-
-    return AfterValidator(check)
-
-
 def _either_case(text: str) -> str:
     """Return a case-insensitive pattern of the text. Patterns of JSON Schema have no flags."""
     return "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else letter for letter in text)
@@ -92,10 +80,10 @@ _VALUE_SCHEMA = {
     "unless the URL gets another origin.",
     "examples": ["Bearer 0123456789"],
 }
-HeaderName = Annotated[str, _checked(name_problem, "header_name"), WithJsonSchema(_NAME_SCHEMA)]
-HeaderValue = Annotated[str, _checked(_value_or_mask, "header_value"), WithJsonSchema(_VALUE_SCHEMA)]
+HeaderName = Annotated[str, checked_by("header_name", name_problem), WithJsonSchema(_NAME_SCHEMA)]
+HeaderValue = Annotated[str, checked_by("header_value", _value_or_mask), WithJsonSchema(_VALUE_SCHEMA)]
 EventName = Annotated[
-    str, _checked(_event_problem, "unknown_event"), WithJsonSchema({"type": "string", "enum": list(CATALOGUE)})
+    str, checked_by("unknown_event", _event_problem), WithJsonSchema({"type": "string", "enum": list(CATALOGUE)})
 ]
 Name = Annotated[str, Field(min_length=1, max_length=NAME_MOST)]
 RetryDelay = Annotated[int, Field(ge=1, le=RETRY_DELAY_MOST_SECONDS), WHOLE]
