@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from api.access import FullAdmin
 from api.body import JsonBody, Output
-from api.errors import NotFound
+from api.errors import existing
 from api.ids import id_path, parse_id
 from api.keys.service import KeyCreate, make_key
 from api.resources import FromResources
@@ -68,5 +68,4 @@ async def create_api_key(admin: FullAdmin, body: CreateBody, resources: FromReso
 @router.delete("/{apiKeyId}", summary="Revoke an API key", status_code=204, responses={404: {}})
 async def revoke_api_key(admin: FullAdmin, key_id: IdPath, resources: FromResources) -> None:
     """Revoke a key, which stops working within a second. Revoking it again has no effect."""
-    if await resources.database.run(end_key, admin.actor, parse_id(key_id)) is None:
-        raise NotFound
+    existing(await resources.database.run(end_key, admin.actor, parse_id(key_id)))

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.body import Input, checked_by
-from api.errors import Conflict, NotFound, invalid
+from api.errors import Conflict, existing, invalid
 from api.instants import Instant
 from api.resources import Resources
 from domain.access import ALL_STORES, STORE_CODE, Principal, Scope
@@ -102,9 +102,7 @@ async def switch(resources: Resources, by: Principal, administrator_id: UUID, *,
     """
     async with resources.database.transaction() as connection:
         left = await full_administrators(connection) - {administrator_id}
-        found = await find_administrator(connection, administrator_id=administrator_id)
-        if found is None:
-            raise NotFound
+        found = existing(await find_administrator(connection, administrator_id=administrator_id))
         if not active and str(found.id) == by.id:
             raise Conflict("This is your own account; only another administrator can deactivate it.")
         if not active and not left:
@@ -121,9 +119,7 @@ async def change_password(resources: Resources, administrator: Administrator, pa
     async with resources.database.transaction() as connection:
         await replace_password(connection, administrator.principal.actor, administrator.username, hashed)
         changed = await find_administrator(connection, administrator_id=administrator.id)
-    if changed is None:
-        raise NotFound
-    return changed
+    return existing(changed)
 
 
 async def _known_stores(connection: AsyncConnection, codes: list[str]) -> None:

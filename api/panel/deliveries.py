@@ -14,7 +14,7 @@ from starlette.responses import Response
 from api.actions.service import OperatorActions
 from api.bulk_actions.service import Wanted
 from api.deliveries.service import log_page, read_cursor, sent_body, sent_request, write_cursor
-from api.errors import Conflict, NotFound, Unavailable, ValidationFailed
+from api.errors import Conflict, NotFound, Unavailable, ValidationFailed, existing
 from api.explain.models import ExplainedItem
 from api.explain.service import explained
 from api.ids import is_id, parse_id
@@ -201,9 +201,7 @@ async def shown(page: Page) -> Response:
     """Show the page with the request of the attempt in the query, by default of the last attempt."""
     resources = page.resources
     async with resources.database.transaction() as connection:
-        row = await find_delivery(connection, page.store_code, page.id("messageId"))
-        if row is None:
-            raise NotFound
+        row = existing(await find_delivery(connection, page.store_code, page.id("messageId")))
         attempts = await attempts_of(connection, row.message_id)
         event = await find_event(connection, page.store_code, row.event_id)
         subscription = await find_subscription(connection, page.store_code, row.subscription_id)

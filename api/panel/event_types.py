@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from starlette.responses import Response
 
-from api.errors import NotFound
+from api.errors import existing
 from api.panel.frame.page import Page, PanelRoutes
 from domain.access import Scope
 from domain.events.catalogue import CATALOGUE
@@ -38,9 +38,7 @@ async def listed(page: Page) -> Response:
 @pages.get("/{storeCode}/event-types/{eventName}", Scope.SUBSCRIPTION_READ)
 async def sample(page: Page) -> Response:
     """Return the description and the bodies of one event, for the script of the webhook form."""
-    event_type = CATALOGUE.get(page.request.path_params["eventName"])
-    if event_type is None:
-        raise NotFound
+    event_type = existing(CATALOGUE.get(page.request.path_params["eventName"]))
     return page.render("event_types/sample.html", one=sample_of(event_type, page))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from starlette.responses import RedirectResponse, Response
 
 from api.body import validate
-from api.errors import BadCredentials, NotFound, invalid
+from api.errors import BadCredentials, existing, invalid
 from api.keys.service import (
     AdministratorCreate,
     KeyCreate,
@@ -63,9 +63,7 @@ async def key_made(page: Page) -> Response:
 @pages.post("/{storeCode}/keys/{apiKeyId}/revoke", Scope.ADMIN, everywhere=True)
 async def key_revoked(page: Page) -> Response:
     """Revoke the key."""
-    name = await page.resources.database.run(end_key, page.principal.actor, page.id("apiKeyId"))
-    if name is None:
-        raise NotFound
+    name = existing(await page.resources.database.run(end_key, page.principal.actor, page.id("apiKeyId")))
     return await page.done(t("people.key_revoked", name=name), "people.keys")
 
 

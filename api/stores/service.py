@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.body import WHOLE, Input, Output, checked_by
-from api.errors import Conflict, NotFound, invalid
+from api.errors import Conflict, existing, invalid
 from api.store_actions import StoreActions
 from domain.expiry.rows import Kind
 from domain.timestamps import timezone_names
@@ -139,8 +139,6 @@ class SettingsActions(StoreActions):
         return secret
 
     async def _stored(self, connection: AsyncConnection, *, lock: bool = False) -> dict[str, Any]:
-        store = await find_store(connection, self.store_code, lock=lock)
-        if store is None:
-            raise NotFound
+        store = existing(await find_store(connection, self.store_code, lock=lock))
         columns = {name: getattr(store, name) for name in StoreSettings.model_fields if name != "operator_url"}
         return {**columns, "operator_url": await operator_url(connection, self.store_code)}

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from api.errors import BadCredentials, Forbidden, NotFound, TooManyAttempts
+from api.errors import BadCredentials, Forbidden, TooManyAttempts, existing
 from api.login.credentials import CREDENTIAL_MOST, judged
 from api.panel.frame.forms import ENTRANCE_FORM_BYTES, Form, read_form
 from api.panel.frame.page import SEE_OTHER, Page
@@ -56,9 +56,7 @@ async def admitted(request: Request, renderer: Renderer, routes: Mapping[str, Pa
     if route.method == "POST" and not is_ours(request, sent, token):
         raise Forbidden
     code = request.path_params["storeCode"]
-    store = next((store for store in stores if store.code == code), None)
-    if store is None:
-        raise NotFound
+    store = existing(next((store for store in stores if store.code == code), None))
     if not route.open_to(principal):
         raise Forbidden
     notice = session.notice if route.method == "GET" and not watching else None

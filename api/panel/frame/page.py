@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from api.errors import ApiError, Conflict, NotFound, TooManyAttempts, TooManyTests, Unavailable, ValidationFailed
+from api.errors import ApiError, Conflict, TooManyAttempts, TooManyTests, Unavailable, ValidationFailed, existing
 from api.ids import parse_id
 from api.listing import Listing, ListQuery
 from api.panel.frame.forms import Form, edge
@@ -97,10 +97,7 @@ class Page:
 
     async def found(self, query: StoreQuery[P, T | None], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return the result of a query about this store. Raises NotFound if it is None."""
-        row = await self.read(query, *args, **kwargs)
-        if row is None:
-            raise NotFound
-        return row
+        return existing(await self.read(query, *args, **kwargs))
 
     def url(self, route: str, query: Mapping[str, object] | None = None, **parameters: object) -> str:
         """Return the address of a route by its name. Its path takes the parameters given, and others of this path."""
