@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from datetime import timedelta
 
 from temporalio.client import Client
@@ -16,23 +15,17 @@ CHECK_SECONDS = 1.5
 """Timeout of a check. Checks run concurrently, so a probe is answered within two seconds whatever hangs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Check of one dependency. `reason` is None if healthy; it never contains an address or a credential."""
+async def readiness(database: Database, temporal: Client) -> dict[str, str | None]:
+    """Check database, migrations and Temporal, within CHECK_SECONDS. Return why each fails, None if it is healthy.
 
-    name: str
-    reason: str | None
-
-
-async def readiness(database: Database, temporal: Client) -> list[Check]:
-    """Check database, migrations and Temporal, within CHECK_SECONDS."""
+    A reason never contains an address or a credential.
+    """
     checks = {
         "database": _reason(_database(database), "cannot be reached"),
         "migrations": _reason(_migrations(database), "cannot be read: the database cannot be reached"),
         "temporal": _reason(_temporal(temporal), "cannot be reached"),
     }
-    reasons = await asyncio.gather(*checks.values())
-    return [Check(name, reason) for name, reason in zip(checks, reasons, strict=True)]
+    return dict(zip(checks, await asyncio.gather(*checks.values()), strict=True))
 
 
 async def _reason(check: Awaitable[str | None], unavailable: str) -> str | None:

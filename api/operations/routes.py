@@ -54,7 +54,7 @@ async def check_liveness() -> Alive:
 async def check_readiness(resources: FromResources, response: Response) -> Readiness:
     """Check database, migrations and Temporal, within two seconds."""
     found = await readiness(resources.database, resources.temporal)
-    checks = {check.name: CheckOut(ok=check.reason is None, reason=check.reason) for check in found}
+    checks = {name: CheckOut(ok=reason is None, reason=reason) for name, reason in found.items()}
     ready = all(check.ok for check in checks.values())
     response.status_code = 200 if ready else 503
     return Readiness(ready=ready, checks=checks)

@@ -9,11 +9,10 @@ from urllib.parse import urlsplit
 import orjson
 from starlette.responses import Response
 
-from api.errors import Unavailable
 from api.operations.health import readiness
 from api.panel.frame.page import Page, PanelRoutes
 from api.panel.texts import t
-from api.refusals import temporal_call
+from api.schedules.service import ScheduleActions
 from domain.access import ALL_STORES, Scope
 from domain.durations import quantile_ms
 from domain.expiry.rows import Kind
@@ -31,7 +30,6 @@ from storage.deliveries.figures import (
 )
 from storage.deliveries.retries import OVERDUE_COUNTED, count_overdue
 from storage.unavailable import is_unavailable
-from temporal.schedules import ScheduleStatus
 
 pages = PanelRoutes()
 
@@ -105,11 +103,11 @@ async def components(page: Page) -> Response:
 
     They are loaded after the page, so that a component that hangs does not delay it.
     """
-    resources = page.resources
+    resources, status = page.resources, page.actions(ScheduleActions).status
     checks, schedules = await asyncio.gather(
-        readiness(resources.database, resources.temporal), asyncio.gather(*(_schedule(page, kind) for kind in Kind))
+        readiness(resources.database, resources.temporal), asyncio.gather(*(status(kind) for kind in Kind))
     )
-    found = [(t(f"dashboard.component_{check.name}"), check.reason) for check in checks]
+    found = [(t(f"dashboard.component_{name}"), reason) for name, reason in checks.items()]
     workers, backlog, overdue = [], None, None
     try:
         backlog = await resources.backlog.current()
@@ -173,11 +171,3 @@ def _chart(page: Page, kind: str, intervals: Sequence[ChartInterval], keys: Sequ
     ]
     labels = [one.start.astimezone(page.zone).strftime("%H:%M") for one in intervals]
     return orjson.dumps({"kind": kind, "labels": labels, "series": series}).decode()
-
-
-async def _schedule(page: Page, kind: Kind) -> ScheduleStatus | None:
-    try:
-        async with temporal_call():
-            return await page.resources.schedules.status(page.store_code, kind)
-    except Unavailable:
-        return None

@@ -44,10 +44,18 @@ class ScheduleActions(StoreActions):
             covered, rows = await _facts(connection, store, kind, SCANS_SHOWN)
         return await self._shown(store, kind, covered, rows)
 
+    async def status(self, kind: Kind) -> ScheduleStatus | None:
+        """Return what Temporal says of a schedule, or None if it does not answer: the other facts are shown anyway."""
+        try:
+            async with temporal_call():
+                return await self.resources.schedules.status(self.store_code, kind)
+        except Unavailable:
+            return None
+
     async def _shown(
         self, store: Store, kind: Kind, covered: ExpiryCoverage | None, rows: list[ExpiryScan]
     ) -> ScheduleDetails:
-        status = await self._status(kind)
+        status = await self.status(kind)
         schedule_id = expiry_schedule_id(store.code, kind)
         shown = [self._scan(row) for row in rows]
         return ScheduleDetails(
@@ -122,14 +130,6 @@ class ScheduleActions(StoreActions):
 
     async def _store(self, connection: AsyncConnection) -> Store:
         return existing(await find_store(connection, self.store_code))
-
-    async def _status(self, kind: Kind) -> ScheduleStatus | None:
-        """Return None if Temporal does not answer, so that the facts in the database are shown anyway."""
-        try:
-            async with temporal_call():
-                return await self.resources.schedules.status(self.store_code, kind)
-        except Unavailable:
-            return None
 
     def _scan(self, row: ExpiryScan) -> ScanOut:
         return ScanOut.of(
