@@ -4,7 +4,7 @@ FastAPI's body parameters are not used: its parser accepts NaN and repeated keys
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from itertools import pairwise
@@ -179,13 +179,8 @@ class DocumentedBody(Generic[M]):
     required: bool = field(default=True, kw_only=True)
     refuses: ClassVar[tuple[int, ...]] = (400, 413)
 
-    def models(self) -> Iterable[type[BaseModel]]:
-        """Return the models whose schemas the documentation needs."""
-        return (self.model,)
-
-    def request_body(self, references: Mapping[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
-        """Return the OpenAPI request body; `references` maps each of `models` to its schema."""
-        schema = references[self.model]
+    def request_body(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return the OpenAPI request body, of a model with this schema."""
         if self.wrapper is not None:
             properties = {self.wrapper: schema}
             schema = {

@@ -5,12 +5,11 @@ bounded before it is parsed, so that a body of 8 MB does not delay a concurrent 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Request
-from pydantic import BaseModel
 
 from api.body import JSON, DocumentedBody, M, refuse_many_values
 from api.errors import MOST_PROBLEMS, Problem, TooLarge, invalid
@@ -37,9 +36,9 @@ class DocumentedBatch(DocumentedBody[M]):
     noun: str = field(kw_only=True)
     most: int | None = field(default=None, kw_only=True)
 
-    def request_body(self, references: Mapping[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
-        """Return the OpenAPI request body."""
-        array: dict[str, Any] = {"type": "array", "items": references[self.model], "minItems": 1}
+    def request_body(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return the OpenAPI request body, of models with this schema."""
+        array: dict[str, Any] = {"type": "array", "items": schema, "minItems": 1}
         if self.most is not None:
             array["maxItems"] = self.most
         lines = {"type": "string", "description": f"One {self.noun} per line, as in the array."}

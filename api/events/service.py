@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from pydantic import GetJsonSchemaHandler
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import core_schema
+from pydantic import ConfigDict
 
 from api.body import Input, parse_body, validate
 from api.errors import Problem, ValidationFailed, invalid
@@ -32,28 +30,24 @@ MOST_NOTED_CHARACTERS = 500
 """Maximum length of the stored problems of a rejected event."""
 
 
-EVENT_DATA = {"$ref": "#/components/schemas/EventData"}
+def _event_schema(schema: dict[str, Any]) -> None:
+    """Describe `data` as a free object or array of them: generated clients need one class for all event types."""
+    data = {"$ref": "#/components/schemas/EventData"}
+    schema["properties"] |= {
+        "eventName": {"type": "string", "enum": sorted(CATALOGUE)},
+        "data": {"anyOf": [data, {"type": "array", "items": data}]},
+    }
 
 
 class EmittedEvent(Input):
     """An event in an emit request. `data` is validated by the model of its event type."""
 
+    model_config = ConfigDict(json_schema_extra=_event_schema)
+
     event_name: Text
     data: Any
     event_id: Uuid = ABSENT
     created_at: DateTime = ABSENT
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        """Return `data` as a free object or array of them: generated clients need one class for all event types."""
-        described = handler.resolve_ref_schema(handler(schema))
-        described["properties"] |= {
-            "eventName": {"type": "string", "enum": sorted(CATALOGUE)},
-            "data": {"anyOf": [EVENT_DATA, {"type": "array", "items": EVENT_DATA}]},
-        }
-        return described
 
 
 class EmitRefused(ValidationFailed):

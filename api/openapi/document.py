@@ -1,8 +1,8 @@
 """OpenAPI document, FastAPI's completed from the dependencies of the handlers; routes /openapi.json and /docs.
 
-Dependencies document themselves. One may have `refuses` (status codes), `parameters()` (parameter objects), and
-`models()` with `request_body(references)`; the dependency that authenticates adds the security schemes. So each right,
-list and body of a handler is documented because the handler takes it.
+Dependencies document themselves. One may have `refuses` (status codes) and `parameters()` (parameter objects), or be a
+`DocumentedBody`; the dependency that authenticates adds the security schemes. So each right, list and body of a handler
+is documented because the handler takes it.
 
 The `webhooks` section lists every request a receiver may get, with schema and example; receivers generate code from it.
 Its keys are event names, with `.legacy` for the legacy format and `.legacy.{variant}` for a second legacy webhook.
@@ -30,7 +30,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
 from api.access import authenticated
-from api.body import JSON
+from api.body import JSON, DocumentedBody
 from api.serving.static_files import ListedFiles
 from domain.delivery.verdict import CONTROL_HEADER, DeliveryControl
 from domain.events.catalogue import CATALOGUE
@@ -161,8 +161,8 @@ def build(app: FastAPI, rules: UrlRules) -> dict[str, Any]:
         separate_input_output_schemas=app.separate_input_output_schemas,
     )
     operations = list(_operations(app, document))
-    bodies = [call for _, _, calls in operations for call in calls if hasattr(call, "models")]
-    references, schemas = input_schemas({model for call in bodies for model in call.models()})
+    models = {call.model for _, _, calls in operations for call in calls if isinstance(call, DocumentedBody)}
+    references, schemas = input_schemas(models)
     document["webhooks"] = event_webhooks()
     components = document.setdefault("components", {})
     known = components.setdefault("schemas", {})
@@ -234,8 +234,8 @@ def _complete(
             responses.setdefault(str(code), {})
         if hasattr(call, "parameters"):
             operation.setdefault("parameters", []).extend(call.parameters())
-        if hasattr(call, "request_body"):
-            operation["requestBody"] = call.request_body(references)
+        if isinstance(call, DocumentedBody):
+            operation["requestBody"] = call.request_body(references[call.model])
             operation["requestBody"]["content"][JSON]["example"] = FIXED["examples"][operation["operationId"]]
         if call is authenticated:
             operation["security"] = [{scheme: []} for scheme in FIXED["components"]["securitySchemes"]]
