@@ -40,8 +40,9 @@ from api.panel.event_types import by_family, samples_of
 from api.panel.frame.forms import Form, for_field, moment
 from api.panel.frame.page import SEE_OTHER, Page, PanelRoutes
 from api.panel.texts import t
+from api.subscription_sets.service import stored_of
 from api.subscriptions.models import NAME_MOST, SubscriptionCreate, SubscriptionUpdate
-from api.subscriptions.service import Editor, Prepared, checked_details_of, create_once, details_of
+from api.subscriptions.service import Editor, Prepared, checked_details_of, create_once
 from domain.access import Scope
 from domain.delivery.failure_kinds import FailureExplanation, failure_explanation, failure_in_words
 from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
@@ -463,13 +464,15 @@ async def _saved(page: Page, text: str, secret: str | None, address: str) -> Res
 
 def _stored_fields(page: Page, row: SubscriptionRow) -> dict[str, Any]:
     """Return the form's values of a stored webhook. Unset fields stay empty, so that placeholders show the defaults."""
-    details = details_of(row, page.resources).model_dump(by_alias=True)
-    unset = {
-        "retrySchedule": row.retry_schedule,
-        "maxConcurrency": row.max_concurrency,
-        "timeoutSeconds": row.timeout_seconds,
+    stored = stored_of(row, page.resources.sealer)
+    return {
+        **EMPTY,
+        **stored.model_dump(by_alias=True),
+        "activeFrom": for_field(row.active_from, page.zone),
+        "retrySchedule": shown_schedule(row.retry_schedule),
+        "headers": [HeaderRow(place, header.header_name, MASK) for place, header in enumerate(stored.headers)],
+        "authentication": stored.authentication or {},
     }
-    return fields_of({**details, **unset}, page.zone)
 
 
 def _refused(page: Page, sent: WebhookForm, error: ApiError, row: SubscriptionRow | None = None) -> Response:
@@ -568,19 +571,6 @@ class HeaderRow(NamedTuple):
     place: int
     name: str
     value: str
-
-
-def fields_of(values: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
-    """Convert a stored subscription's details (camelCase) to form values."""
-    names = [header["headerName"] for header in values["headers"]]
-    return {
-        **EMPTY,
-        **values,
-        "activeFrom": for_field(values["activeFrom"], zone),
-        "retrySchedule": shown_schedule(values["retrySchedule"]),
-        "headers": [HeaderRow(place, name, MASK) for place, name in enumerate(names)],
-        "authentication": values["authentication"] or {},
-    }
 
 
 def fields_again(form: Form) -> dict[str, Any]:

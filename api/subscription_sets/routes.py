@@ -7,10 +7,9 @@ from fastapi import APIRouter, Depends
 from api.access import SubscriptionRead
 from api.body import JsonBody
 from api.resources import FromResources
-from api.subscription_sets.models import SetAnswer, StoredSet, StoredSubscription, SubscriptionSet
-from api.subscription_sets.service import apply_set, order
+from api.subscription_sets.models import SetAnswer, StoredSet, SubscriptionSet
+from api.subscription_sets.service import apply_set, order, stored_of
 from api.subscriptions.routes import Editing
-from api.subscriptions.service import masked_headers, shown_authentication
 from storage.subscriptions.queries import all_subscriptions
 
 WRAPPER = "subscriptionSet"
@@ -26,16 +25,7 @@ SetBody = Annotated[SubscriptionSet, Depends(JsonBody(SubscriptionSet, WRAPPER, 
 async def get_subscription_set(access: SubscriptionRead, resources: FromResources) -> StoredSet:
     """Return the settable fields of all webhooks in one snapshot; header values are masked."""
     rows = await resources.database.run(all_subscriptions, access.store_code)
-    subscriptions = [
-        StoredSubscription.of(
-            row,
-            webhook_subscription_id=row.id,
-            headers=masked_headers(row, resources.sealer),
-            authentication=shown_authentication(row, resources.sealer),
-        )
-        for row in sorted(rows, key=order)
-    ]
-    return StoredSet(subscriptions=subscriptions)
+    return StoredSet(subscriptions=[stored_of(row, resources.sealer) for row in sorted(rows, key=order)])
 
 
 @router.post("", summary="Apply a set of webhooks", responses={409: {}})

@@ -21,6 +21,7 @@ from api.subscription_sets.models import (
     OtherSubscription,
     PlannedChange,
     SetAnswer,
+    StoredSubscription,
     SubscriptionEntry,
     SubscriptionSet,
 )
@@ -32,10 +33,13 @@ from api.subscriptions.service import (
     compared,
     headers_after,
     masked,
+    masked_headers,
     moves,
+    shown_authentication,
 )
 from domain.wire.authentication import compared_authentication, masked_authentication
 from domain.wire.headers import OwnHeader
+from storage.sealing import Sealer
 from storage.subscriptions.queries import SubscriptionRow, all_subscriptions, open_authentication, open_headers
 
 NAMED_MOST = 5
@@ -54,6 +58,12 @@ class Pair:
 def order(row: SubscriptionRow) -> tuple[str, str, str, str]:
     """Return the sort key of a subscription: event, name, URL; the id makes the order deterministic."""
     return row.event_name, row.name or "", row.url, str(row.id)
+
+
+def stored_of(row: SubscriptionRow, sealer: Sealer) -> StoredSubscription:
+    """Return the settable fields of a subscription; header values are masked, unset fields are None."""
+    headers, authentication = masked_headers(row, sealer), shown_authentication(row, sealer)
+    return StoredSubscription.of(row, webhook_subscription_id=row.id, headers=headers, authentication=authentication)
 
 
 def pair_up(
