@@ -169,7 +169,7 @@ async def redelivered(page: Page) -> Response:
     """Start one more attempt of each `messageId`. The notice counts those started, and the refused ones by reason."""
     actions = page.actions(OperatorActions)
     begun, refused = 0, Counter[str]()
-    for text in page.form.all("messageId")[:ITEMS_MOST]:
+    for text in page.form.getlist("messageId")[:ITEMS_MOST]:
         try:
             await actions.redeliver(parse_id(text))
             begun += 1

@@ -49,8 +49,8 @@ async def key_made(page: Page) -> Response:
     ends = edge(page.form.text("expiresAt"), page.zone, "expiresAt", last=True)
     sent: dict[str, Any] = {
         "name": page.form.text("name"),
-        "scopes": page.form.all("scopes"),
-        "stores": page.form.all("stores"),
+        "scopes": page.form.getlist("scopes"),
+        "stores": page.form.getlist("stores"),
         "expiresAt": None if ends is None else ends.isoformat(),
     }
     body = validate(KeyCreate, sent)
@@ -89,7 +89,7 @@ async def administrator_made(page: Page) -> Response:
         "username": username,
         "password": page.form.raw("password"),
         "scopes": sorted(ROLES.get(page.form.text("scopes"), ())),
-        "stores": page.form.all("stores"),
+        "stores": page.form.getlist("stores"),
     }
     await make_administrator(page.resources, page.principal.actor, validate(AdministratorCreate, sent))
     return await page.done(t("people.administrator_made", name=username), "people.administrators")

@@ -101,7 +101,7 @@ async def _form(page: Page, kind: BulkActionKind) -> Response:
         "statuses": STATUSES[:1],
     }
     if page.route.method == "POST":
-        given = {name: page.form.text(name) for name in given} | {"statuses": page.form.all("statuses")}
+        given = {name: page.form.text(name) for name in given} | {"statuses": page.form.getlist("statuses")}
         given |= {name: _as_field(page, given[name]) for name in ("since", "until")}
     return page.render(
         "recover/form.html",
@@ -121,7 +121,7 @@ async def _wanted(page: Page) -> tuple[SubscriptionRow, Wanted]:
         if instant is not None:
             sent[name] = instant.isoformat()
     if _kind(page) is BulkActionKind.RECOVER:
-        wanted = wanted_of(validate(RecoverRequest, {**sent, "statuses": list(page.form.all("statuses"))}))
+        wanted = wanted_of(validate(RecoverRequest, {**sent, "statuses": list(page.form.getlist("statuses"))}))
     else:
         wanted = wanted_of(validate(BackfillRequest, sent))
     try:

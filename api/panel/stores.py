@@ -24,7 +24,7 @@ async def shown(page: Page) -> Response:
     settings = page.resources.settings
     values = {name: page.form.text(name) if name in page.form else value for name, value in found.items()}
     if page.route.method == "POST":
-        values["expiryKindsFromEvents"] = page.form.all("expiryKindsFromEvents")
+        values["expiryKindsFromEvents"] = page.form.getlist("expiryKindsFromEvents")
     return page.render(
         "stores/settings.html",
         stored=found,
@@ -45,7 +45,7 @@ async def changed(page: Page) -> Response:
     sent: dict[str, Any] = {
         "timezone": page.form.text("timezone"),
         "operatorUrl": page.form.text("operatorUrl") or None,
-        "expiryKindsFromEvents": page.form.all("expiryKindsFromEvents"),
+        "expiryKindsFromEvents": page.form.getlist("expiryKindsFromEvents"),
         **{name: page.form.number(name) for name in (*DAYS, "retentionDays", "retentionExhaustedDays")},
     }
     _, key = await page.actions(SettingsActions).change(validate(SettingsChange, sent))

@@ -291,7 +291,7 @@ async def chosen(page: Page) -> Response:
         raise NotFound
     if act == "test" and not page.may(Scope.DELIVERY_ACT):
         raise Forbidden
-    ids = {parse_id(one) for one in page.form.all("webhookSubscriptionId")[:ITEMS_MOST]}
+    ids = {parse_id(one) for one in page.form.getlist("webhookSubscriptionId")[:ITEMS_MOST]}
     rows = [row for one in sorted(ids) if (row := await page.read(find_subscription, one)) is not None]
     back = dict(parse_qsl(page.form.text("from")))
     if not rows:
@@ -520,12 +520,12 @@ def read_webhook(form: Form, zone: ZoneInfo, active_from: datetime | None = None
     }
     if "authentication.type" in form:
         body["authentication"] = {**_authentication(form)} or None
-    return WebhookForm(body, list(headers), list(dict.fromkeys(filter(None, form.all("eventName")))))
+    return WebhookForm(body, list(headers), list(dict.fromkeys(filter(None, form.getlist("eventName")))))
 
 
 def _header_rows(form: Form) -> Iterable[tuple[int, str, str]]:
     """Yield row number, name and value of each header row."""
-    for place in sorted({int(found[1]) for field, _ in form if (found := _HEADER.fullmatch(field)) is not None}):
+    for place in sorted({int(found[1]) for field in form if (found := _HEADER.fullmatch(field)) is not None}):
         yield place, form.text(f"headers.{place}.headerName"), form.raw(f"headers.{place}.headerValue")
 
 
@@ -579,7 +579,7 @@ def fields_again(form: Form) -> dict[str, Any]:
     sent = {name: form.text(name) for name in (*_TEXTS, *_CHOICES)}
     removed = emptied(form)
     again = {name: "" if f"authentication.{name}" in removed else own for name, own in _authentication(form).items()}
-    lists = {"headers": headers, "eventNames": form.all("eventName"), "authentication": again}
+    lists = {"headers": headers, "eventNames": form.getlist("eventName"), "authentication": again}
     return {**sent, **{name: form.flag(name) for name in _SWITCHES}, **lists}
 
 

@@ -3,11 +3,11 @@
 Days and times are in the store's time zone; unreadable text raises ValidationFailed.
 """
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
+from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import Request
 
 from api.body import read_body
@@ -25,26 +25,16 @@ MOST_DIGITS = 18
 digits."""
 
 
-class Form:
+class Form(ImmutableMultiDict[str, str]):
     """Form fields in their order; a name may occur several times."""
-
-    def __init__(self, fields: list[tuple[str, str]] | None = None) -> None:
-        self._fields = fields or []
-
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter(self._fields)
 
     def text(self, name: str, default: str = "") -> str:
         """Return the field's first value, stripped."""
-        return next((value.strip() for field, value in self._fields if field == name), default)
+        return self.raw(name, default).strip()
 
-    def raw(self, name: str) -> str:
+    def raw(self, name: str, default: str = "") -> str:
         """Return the field's first value as sent."""
-        return next((value for field, value in self._fields if field == name), "")
-
-    def all(self, name: str) -> list[str]:
-        """Return every value of the field as sent."""
-        return [value for field, value in self._fields if field == name]
+        return next(iter(self.getlist(name)), default)
 
     def number(self, name: str) -> int | str | None:
         """Return a whole number, None for no text, and other text unchanged, for the API's validation to refuse."""
@@ -55,8 +45,8 @@ class Form:
         """Return True if the box is ticked."""
         return self.text(name) not in ("", "false", "0")
 
-    def __contains__(self, name: str) -> bool:
-        return any(field == name for field, _ in self._fields)
+    def __repr__(self) -> str:
+        return f"Form of {', '.join(self)}"  # values may be secrets
 
 
 async def read_form(request: Request, limit_bytes: int = FORM_BYTES) -> Form:
