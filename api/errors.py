@@ -157,18 +157,11 @@ class TooManyAttempts(_RetryLater):
 
     status = 429
 
-    def __init__(self, retry_after_seconds: int) -> None:
-        super().__init__(f"Too many failed log-ins; try again in {retry_after_seconds} s.", retry_after_seconds)
-
 
 class TooManyTests(_RetryLater):
     """429: the store has used its draft tests of this minute."""
 
     status = 429
-
-    def __init__(self, most: int, retry_after_seconds: int) -> None:
-        message = f"A store may send {most} tests a minute; try again in {retry_after_seconds} s."
-        super().__init__(message, retry_after_seconds)
 
 
 class Unavailable(_RetryLater):

@@ -16,14 +16,6 @@ def workflow_url(resources: Resources, workflow_id: str | None) -> str | None:
     return None if workflow_id is None else _page(resources, "workflows", workflow_id)
 
 
-def _delivery_url(resources: Resources, *, workflow_id: str | None, retry_id: str | None) -> str | None:
-    """Return the page of the activity that retries a delivery, else of its workflow."""
-    if retry_id is None:
-        return workflow_url(resources, workflow_id)
-    root, query = _page(resources, "activities"), f'ActivityId="{retry_id}"'
-    return None if root is None else f"{root}?query={quote(query, safe='')}"
-
-
 def schedule_url(resources: Resources, schedule_id: str) -> str | None:
     """Return the page of a schedule."""
     return _page(resources, "schedules", schedule_id)
@@ -37,18 +29,16 @@ def _page(resources: Resources, *path: str) -> str | None:
     return "/".join([root.rstrip("/"), *(quote(step, safe="") for step in steps)])
 
 
-async def existing_workflow_url(resources: Resources, workflow_id: str | None) -> str | None:
-    """Return the page of a workflow, or None if its run is past Temporal's retention."""
-    return await existing_delivery_url(resources, workflow_id=workflow_id, retry_id=None)
-
-
-async def existing_delivery_url(resources: Resources, *, workflow_id: str | None, retry_id: str | None) -> str | None:
-    """Return the page of the activity that retries a delivery, else of its workflow.
+async def existing_url(resources: Resources, *, workflow_id: str | None, retry_id: str | None = None) -> str | None:
+    """Return the page of the activity that retries a delivery, else of the workflow.
 
     None if there is no Web UI, or if the workflow is past Temporal's retention; of such an activity a list by its id
     is left. The page is returned unchecked if Temporal does not answer within KNOWN_SECONDS.
     """
-    url = _delivery_url(resources, workflow_id=workflow_id, retry_id=retry_id)
+    url = workflow_url(resources, workflow_id)
+    if retry_id is not None and (activities := _page(resources, "activities")) is not None:
+        query = f'ActivityId="{retry_id}"'
+        url = f"{activities}?query={quote(query, safe='')}"
     if url is None:
         return None
     try:

@@ -112,7 +112,8 @@ class DraftTests(StoreActions):
         draft, saved_id, changes = checked
         async with self.resources.database.transaction() as connection:
             if wait := await open_draft_test(connection, draft):
-                raise TooManyTests(DRAFT_TESTS_A_MINUTE, wait)
+                message = f"A store may send {DRAFT_TESTS_A_MINUTE} tests a minute; try again in {wait} s."
+                raise TooManyTests(message, wait)
             object_type, object_id = ("subscription", saved_id) if saved_id else ("draft_test", draft.id)
             await self.record(connection, "draft-test", object_type, object_id, changes)
         try:

@@ -11,7 +11,7 @@ from api.errors import existing
 from api.ids import MessageIdPath, parse_id
 from api.listing import Listing, ListQuery
 from api.resources import FromResources
-from api.temporal_links import existing_delivery_url
+from api.temporal_links import existing_url
 from storage.deliveries.log import LOG_FIELDS, attempts_of, find_delivery
 from storage.events.intake import find_event
 
@@ -39,5 +39,5 @@ async def get_delivery(access: DeliveryRead, resources: FromResources, message_i
         attempts = await attempts_of(connection, row.message_id)
         event = await find_event(connection, access.store_code, row.event_id)
     body = sent_body(event, row, attempts[-1] if attempts else None, resources.sealer.open)
-    url = await existing_delivery_url(resources, workflow_id=row.workflow_id, retry_id=row.retry_id)
+    url = await existing_url(resources, workflow_id=row.workflow_id, retry_id=row.retry_id)
     return DeliveryDetails.of(row, attempt_list=attempts, body=body.text, body_note=body.note, temporal_url=url)

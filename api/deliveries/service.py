@@ -128,19 +128,11 @@ ARGUMENT_BYTES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class SentHeader:
-    """Header of a past attempt. `value` is None if it is secret or was valid only at the time of sending."""
-
-    name: str
-    value: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class SentRequest:
-    """Request of a past attempt, with `headers` in the order in which they were sent."""
+    """Request of a past attempt; `headers` in the order sent, None for a value that is secret or held only then."""
 
     url: str
-    headers: list[SentHeader]
+    headers: list[tuple[str, str | None]]
     own_headers_known: bool
     body: SentBody
     method: str = "POST"
@@ -153,9 +145,9 @@ class SentRequest:
         large = len(self.body.text.encode()) > ARGUMENT_BYTES
         parts = [f"curl -sS -i --globoff -X {self.method} " + shlex.quote(self.url)]
         parts += [
-            "-H " + shlex.quote(f"{header.name}: {header.value or f'<{header.name.upper()}>'}")
-            for header in self.headers
-            if header.name not in ("Host", "Content-Length")
+            "-H " + shlex.quote(f"{name}: {value or f'<{name.upper()}>'}")
+            for name, value in self.headers
+            if name not in ("Host", "Content-Length")
         ]
         parts.append("--data-binary @body.json" if large else "--data-raw " + shlex.quote(self.body.text))
         return " \\\n  ".join(parts)
@@ -197,7 +189,7 @@ def sent_request(
     headers += [
         (name, value) for name, value in (("User-Agent", user_agent), ("Accept", "*/*")) if name.lower() not in own
     ]
-    return SentRequest(delivery.url, [SentHeader(*header) for header in headers], names is not None, body)
+    return SentRequest(delivery.url, headers, names is not None, body)
 
 
 def _own_names(subscription: SubscriptionRow | None, sealer: Sealer) -> list[str] | None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from api.errors import NotFound
 from api.explain.models import Explained, ExplainedItem
 from api.resources import Resources
-from api.temporal_links import existing_delivery_url
+from api.temporal_links import existing_url
 from domain.access import Principal
 from domain.delivery.explain import (
     ExplainedDelivery,
@@ -120,7 +120,7 @@ async def _item(
         code, url = reason_without_delivery(event, subscription), None
     else:
         code = reason_of_delivery(subscription, delivery)
-        url = await existing_delivery_url(resources, workflow_id=delivery.workflow_id, retry_id=delivery.retry_id)
+        url = await existing_url(resources, workflow_id=delivery.workflow_id, retry_id=delivery.retry_id)
     words = in_words(code, event, subscription, delivery, zone=zone)
     return ExplainedItem(
         webhook_subscription_id=subscription.id,

@@ -25,7 +25,7 @@ async def judged(
     address = request.client.host if request.client else ""
     wait = resources.login_throttle.begin(username, address)
     if wait:
-        raise TooManyAttempts(wait)
+        raise TooManyAttempts(f"Too many failed log-ins; try again in {wait} s.", wait)
     administrator = await resources.principals.look_up(find_administrator, username=username)
     stored = administrator.password_hash if administrator is not None and administrator.active else None
     fits, rehashed = await resources.passwords.verify(password, stored)

@@ -109,8 +109,8 @@ async def _home(renderer: Renderer, routes: Mapping[str, PanelRoute], request: R
     if not codes:
         raise NotFound
     code = wished if (wished := request.query_params.get("store")) in codes else codes[0]
-    for group in menu_of(routes, session.administrator.principal):
-        path = routes[group.entries[0].route].path.replace("{storeCode}", code)
+    for _, entries in menu_of(routes, session.administrator.principal):
+        path = routes[entries[0].route].path.replace("{storeCode}", code)
         return RedirectResponse(PATH + path, SEE_OTHER)
     raise Forbidden
 

@@ -22,7 +22,7 @@ from api.listing import CURSOR, ITEMS, ITEMS_MOST, Listing
 from api.panel.frame.page import Page, PanelRoutes
 from api.panel.recover import count_page
 from api.panel.texts import TEXTS, t
-from api.temporal_links import existing_delivery_url, existing_workflow_url
+from api.temporal_links import existing_url
 from domain.access import Scope
 from domain.delivery.failure_kinds import EXPLANATIONS, FailureExplanation, failure_explanation
 from domain.delivery.lifecycle import OPEN, DeliveryStatus, SubscriptionStatus
@@ -221,7 +221,7 @@ async def shown(page: Page) -> Response:
         subscription=subscription,
         why=await _why(page, row),
         actions=actions_on(row, subscription),
-        temporal_url=await existing_delivery_url(resources, workflow_id=row.workflow_id, retry_id=row.retry_id),
+        temporal_url=await existing_url(resources, workflow_id=row.workflow_id, retry_id=row.retry_id),
     )
 
 
@@ -269,7 +269,7 @@ async def of_event(page: Page) -> Response:
         deliveries=deliveries,
         under_way=not deliveries or any(row.status in OPEN for row in deliveries),
         names=names,
-        temporal_url=None if event is None else await existing_workflow_url(page.resources, event.workflow_id),
+        temporal_url=None if event is None else await existing_url(page.resources, workflow_id=event.workflow_id),
     )
 
 

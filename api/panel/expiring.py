@@ -77,8 +77,8 @@ async def backfilled(page: Page) -> Response:
 @pages.post("/{storeCode}/expiring/{expiryKind}/paused", Scope.DELIVERY_ACT, refused="expiring.one")
 async def paused(page: Page) -> Response:
     """Pause or resume the schedule, as the box `paused` says."""
-    kind, actions, pausing = _kind(page), page.actions(ScheduleActions), page.form.flag("paused")
-    await (actions.pause(kind) if pausing else actions.resume(kind))
+    kind, pausing = _kind(page), page.form.flag("paused")
+    await page.actions(ScheduleActions).switch(kind, "pause" if pausing else "resume")
     said = t("expiring.paused" if pausing else "expiring.resumed", kind=t(f"expiring.kind_{kind}"))
     return await page.done(said, "expiring.one")
 

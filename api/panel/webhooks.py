@@ -250,7 +250,7 @@ async def checked(page: Page) -> Response:
         # Other fields may be invalid: the URL is checked all the same, as it is typed.
         if "url" not in page.errors:
             try:
-                warning = (await page.resources.url_check.check(page.form.text("url"))).warning
+                _, warning = await page.resources.url_check.check(page.form.text("url"))
             except UrlRefused as refused:
                 page.errors["url"] = refused.message
     return JSONResponse({"errors": page.errors, "warning": warning})

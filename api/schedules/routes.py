@@ -75,14 +75,14 @@ async def backfill_scans(schedules: ChangeSchedules, kind: OfKind, body: Days) -
 @router.post("/schedule/{kind}/pause", summary="Pause a schedule", responses={409: {}})
 async def pause_schedule(schedules: ChangeSchedules, kind: OfKind) -> ScheduleDetails:
     """Stop scheduled scans until the schedule is resumed. A running scan finishes."""
-    await schedules.pause(kind)
+    await schedules.switch(kind, "pause")
     return await schedules.details(kind)
 
 
 @router.post("/schedule/{kind}/resume", summary="Resume a schedule", responses={409: {}})
 async def resume_schedule(schedules: ChangeSchedules, kind: OfKind) -> ScheduleDetails:
     """Resume scheduled scans. The next run also scans the days that were missed."""
-    await schedules.resume(kind)
+    await schedules.switch(kind, "resume")
     return await schedules.details(kind)
 
 

@@ -98,15 +98,8 @@ class ScheduleActions(StoreActions):
         url = workflow_url(self.resources, workflow_id)
         return Started(workflow_id=workflow_id, first_day=first, last_day=last, temporal_url=url)
 
-    async def pause(self, kind: Kind) -> None:
-        """Stop scheduled scans until the schedule is resumed. Raises Conflict if Temporal has no schedule yet."""
-        await self._switch(kind, "pause")
-
-    async def resume(self, kind: Kind) -> None:
-        """Resume scheduled scans; the next run also scans the missed days. Raises Conflict as `pause` does."""
-        await self._switch(kind, "resume")
-
-    async def _switch(self, kind: Kind, action: Literal["pause", "resume"]) -> None:
+    async def switch(self, kind: Kind, action: Literal["pause", "resume"]) -> None:
+        """Stop or resume scheduled scans. Raises Conflict if Temporal has no schedule yet."""
         schedules = self.resources.schedules
         switch = schedules.pause if action == "pause" else schedules.resume
         async with temporal_call():

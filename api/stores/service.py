@@ -116,9 +116,10 @@ class SettingsActions(StoreActions):
         url = given.get("operator_url")
         if url is not None:
             try:
-                url = given["operator_url"] = (await self.resources.url_check.check(url)).url.url
+                url, _ = await self.resources.url_check.check(url)
             except UrlRefused as refused:
                 raise invalid("operatorUrl", refused.code, refused.message) from refused
+            given["operator_url"] = url
         secret: str | None = None
         async with self.resources.database.transaction() as connection:
             before = await self._stored(connection, lock=True)

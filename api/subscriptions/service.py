@@ -109,7 +109,7 @@ class Editor(StoreActions):
         """Run all checks that need no transaction. Raises ValidationFailed with all problems."""
         problems = list(_shape_problems(body, event_name))
         try:
-            checked = await self.resources.url_check.check(body.url)
+            url, warning = await self.resources.url_check.check(body.url)
         except UrlRefused as refused:
             problems.append(Problem("url", refused.code, refused.message))
         validity = None
@@ -125,7 +125,7 @@ class Editor(StoreActions):
                 problems.append(Problem(f"authentication.{error.name}", "certificate", str(error)))
         if problems:
             raise ValidationFailed(problems)
-        return CheckedInput(checked.url.url, checked.warning, validity)
+        return CheckedInput(url, warning, validity)
 
     async def create(
         self,

@@ -8,11 +8,10 @@ import socket
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
-from domain.urls.rules import NormalisedUrl, UrlRefused, UrlRules, address_refusal, is_listed, normalise_url
+from domain.urls.rules import UrlRefused, UrlRules, address_refusal, is_listed, normalise_url
 
 RESOLVE_SECONDS = 1.0
 """Timeout of name resolution. A name that takes longer is accepted: slow DNS is no fault of the URL."""
@@ -24,14 +23,6 @@ unresolved."""
 Address: TypeAlias = "IPv4Address | IPv6Address"
 Lookup: TypeAlias = Callable[[str], Awaitable[Sequence[Address]]]
 """Function from a host name to its addresses. Raises OSError if it has none."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedUrl:
-    """An accepted URL, with a `warning` if its host name could not be resolved."""
-
-    url: NormalisedUrl
-    warning: str | None
 
 
 class UrlCheck:
@@ -48,32 +39,32 @@ class UrlCheck:
         self._looked_up = looked_up
         self._lookup = lookup or SystemLookup()
 
-    async def check(self, url: str) -> CheckedUrl:
-        """Normalise a URL and resolve its host name. Raises UrlRefused."""
+    async def check(self, url: str) -> tuple[str, str | None]:
+        """Return the URL in its normal form, and a warning if its host name does not resolve. Raises UrlRefused."""
         normal = normalise_url(url, self._rules)
         with suppress(ValueError):
             ip_address(normal.hostname)
-            return CheckedUrl(normal, None)  # normalise_url has applied the rules to the address
+            return normal.url, None  # normalise_url has applied the rules to the address
         if self._looked_up is not None and not is_listed(normal.hostname, self._looked_up):
-            return CheckedUrl(normal, None)
+            return normal.url, None
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
                 addresses = await self._lookup(normal.hostname)
         except TimeoutError:
-            return CheckedUrl(normal, f"{normal.hostname} was not resolved within {RESOLVE_SECONDS:g} s")
+            return normal.url, f"{normal.hostname} was not resolved within {RESOLVE_SECONDS:g} s"
         except (OSError, UnicodeError):
-            return CheckedUrl(normal, f"{normal.hostname} does not resolve")
+            return normal.url, f"{normal.hostname} does not resolve"
         for address in addresses:
             refusal = address_refusal(address, self._rules)
             if refusal is not None:
                 message = f"{normal.hostname} resolves to an address that is not allowed: {refusal}"
                 raise UrlRefused("blocked_address", message)
-        return CheckedUrl(normal, None)
+        return normal.url, None
 
     async def warning(self, url: str) -> str | None:
         """Return why a request to a stored URL would be refused or reach nobody now, or None."""
         try:
-            return (await self.check(url)).warning
+            return (await self.check(url))[1]
         except UrlRefused as refused:
             return refused.message
 

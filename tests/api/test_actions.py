@@ -10,7 +10,7 @@ import pytest
 from temporalio.client import ActivityExecutionStatus, WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
-from api.temporal_links import existing_delivery_url
+from api.temporal_links import existing_url
 from domain.delivery.breaker import BreakerRules
 from storage.subscriptions.queries import disable_by_system
 from storage.subscriptions.state import record_health
@@ -382,8 +382,8 @@ async def test_a_page_links_to_the_run_of_the_activity_that_waits(
     resources = replace(acting.api.resources, settings=settings)
     run_id = (await client.get_activity_handle(retry_id).describe()).activity_run_id
     page = f"http://ui.test/namespaces/default/activities/{quote(retry_id, safe='')}/{run_id}/details"
-    assert await existing_delivery_url(resources, workflow_id="event/x", retry_id=retry_id) == page
-    unknown = await existing_delivery_url(resources, workflow_id="event/x", retry_id=f"{message_id}/9")
+    assert await existing_url(resources, workflow_id="event/x", retry_id=retry_id) == page
+    unknown = await existing_url(resources, workflow_id="event/x", retry_id=f"{message_id}/9")
     assert unknown is not None
     assert "/activities?query=" in unknown, "a search that finds it as long as Temporal keeps it"
 

@@ -4,7 +4,7 @@ import json
 import subprocess
 from uuid import UUID, uuid4
 
-from api.deliveries.service import ARGUMENT_BYTES, SentBody, SentHeader, SentRequest, sent_body, sent_request
+from api.deliveries.service import ARGUMENT_BYTES, SentBody, SentRequest, sent_body, sent_request
 from storage.deliveries.log import attempts_of, find_delivery
 from storage.events.intake import find_event
 from storage.subscriptions.queries import find_subscription
@@ -34,17 +34,17 @@ async def test_headers_and_body_are_those_that_the_receiver_got(acting: ActionSt
     [got] = receiver.requests
     assert request.body.text == got.body.decode()
     assert request.method == got.method
-    assert [one.name for one in request.headers] == [name for name, _ in got.headers]
-    for one, (name, value) in zip(request.headers, got.headers, strict=True):
-        assert one.value == (None if name.lower() in SECRET else value), name
+    assert [name for name, _ in request.headers] == [name for name, _ in got.headers]
+    for (_, shown_value), (name, value) in zip(request.headers, got.headers, strict=True):
+        assert shown_value == (None if name.lower() in SECRET else value), name
 
 
 async def test_the_header_of_an_authentication_is_among_them(acting: ActionStarts, receiver: Receiver) -> None:
     await acting.subscribe(receiver.url("/hook"), authentication={"type": "bearer", "token": "s3cret"})
     request = await shown(acting, UUID(await acting.until(await acting.emit(), "delivered", 1)))
     [got] = receiver.requests
-    assert [one.name for one in request.headers] == [name for name, _ in got.headers]
-    assert SentHeader("Authorization", None) in request.headers
+    assert [name for name, _ in request.headers] == [name for name, _ in got.headers]
+    assert ("Authorization", None) in request.headers
 
 
 async def test_a_test_is_marked_and_an_own_user_agent_is_no_second_one(
@@ -55,7 +55,7 @@ async def test_a_test_is_marked_and_an_own_user_agent_is_no_second_one(
     await acting.ended(sent["messageId"])
     request = await shown(acting, UUID(sent["messageId"]))
     [got] = receiver.requests
-    assert [one.name for one in request.headers] == [name for name, _ in got.headers]
+    assert [name for name, _ in request.headers] == [name for name, _ in got.headers]
 
 
 def arguments(request: SentRequest) -> list[str]:
@@ -68,7 +68,7 @@ def arguments(request: SentRequest) -> list[str]:
 
 def test_a_shell_gives_to_curl_what_was_sent_and_placeholders_for_secrets() -> None:
     body = json.dumps({"name": 'O\'Neil $(id) `id` \\ "é" %s !1', "id": str(uuid4())}, ensure_ascii=False)
-    headers = [SentHeader("Host", "receiver.example.com"), SentHeader("Authorization", None), SentHeader("X-A", "it's")]
+    headers = [("Host", "receiver.example.com"), ("Authorization", None), ("X-A", "it's")]
     request = SentRequest("https://receiver.example.com/a'b?[x]={1}&y", headers, True, SentBody(body))
     assert arguments(request) == [
         *("-sS", "-i", "--globoff", "-X", "POST", "https://receiver.example.com/a'b?[x]={1}&y"),

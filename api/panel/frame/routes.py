@@ -58,40 +58,28 @@ class MenuEntry(NamedTuple):
     icon: str
 
 
-class Group(NamedTuple):
-    """Menu entries below a heading."""
-
-    text: str
-    entries: list[MenuEntry]
-
-
-MENU = [
-    Group(
-        "frame.menu_watch",
-        [
-            MenuEntry("frame.menu_dashboard", "dashboard.shown", "fa-chart-line"),
-            MenuEntry("frame.menu_deliveries", "deliveries.listed", "fa-paper-plane"),
-            MenuEntry("frame.menu_expiring", "expiring.shown", "fa-hourglass-half"),
-            MenuEntry("frame.menu_recover", "recover.started", "fa-rotate-left"),
-        ],
-    ),
-    Group(
-        "frame.menu_settings",
-        [
-            MenuEntry("frame.menu_webhooks", "webhooks.listed", "fa-link"),
-            MenuEntry("frame.menu_events", "event_types.listed", "fa-bolt"),
-            MenuEntry("frame.menu_migrate", "migrate.listed", "fa-right-left"),
-            MenuEntry("frame.menu_store", "stores.shown", "fa-store"),
-            MenuEntry("frame.menu_keys", "people.keys", "fa-key"),
-            MenuEntry("frame.menu_administrators", "people.administrators", "fa-users"),
-            MenuEntry("frame.menu_audit", "audit.listed", "fa-clipboard-list"),
-        ],
-    ),
-]
+MENU: Mapping[str, list[MenuEntry]] = {
+    "frame.menu_watch": [
+        MenuEntry("frame.menu_dashboard", "dashboard.shown", "fa-chart-line"),
+        MenuEntry("frame.menu_deliveries", "deliveries.listed", "fa-paper-plane"),
+        MenuEntry("frame.menu_expiring", "expiring.shown", "fa-hourglass-half"),
+        MenuEntry("frame.menu_recover", "recover.started", "fa-rotate-left"),
+    ],
+    "frame.menu_settings": [
+        MenuEntry("frame.menu_webhooks", "webhooks.listed", "fa-link"),
+        MenuEntry("frame.menu_events", "event_types.listed", "fa-bolt"),
+        MenuEntry("frame.menu_migrate", "migrate.listed", "fa-right-left"),
+        MenuEntry("frame.menu_store", "stores.shown", "fa-store"),
+        MenuEntry("frame.menu_keys", "people.keys", "fa-key"),
+        MenuEntry("frame.menu_administrators", "people.administrators", "fa-users"),
+        MenuEntry("frame.menu_audit", "audit.listed", "fa-clipboard-list"),
+    ],
+}
+"""Menu entries below the names of their headings' texts."""
 
 
-def menu_of(routes: Mapping[str, PanelRoute], principal: Principal) -> Iterator[Group]:
-    """Yield the groups of the menu with the entries that the principal may open."""
-    for group in MENU:
-        if entries := [entry for entry in group.entries if routes[entry.route].open_to(principal)]:
-            yield Group(group.text, entries)
+def menu_of(routes: Mapping[str, PanelRoute], principal: Principal) -> Iterator[tuple[str, list[MenuEntry]]]:
+    """Yield the headings of the menu with the entries that the principal may open."""
+    for heading, entries in MENU.items():
+        if opened := [entry for entry in entries if routes[entry.route].open_to(principal)]:
+            yield heading, opened
