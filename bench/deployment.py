@@ -106,4 +106,4 @@ def _component(program: Path, environment: Mapping[str, str], directory: Path, n
 
 async def _is_ready(url: str) -> bool:
     answer = await fetch(url)
-    return answer is not None and answer.status == 200
+    return answer is not None and answer.status_code == 200

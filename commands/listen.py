@@ -129,7 +129,7 @@ class Display:
         )
 
     def _facts(self, received: ReceivedRequest) -> dict[str, object]:
-        checks = {check.scheme: "; ".join(check.problems) or "good" for check in received.verification or ()}
+        checks = {scheme: "; ".join(problems) or "good" for scheme, problems in received.verification.items()}
         shown = {"headers": dict(self._headers(received)), "body": self._body(received), "verification": checks}
         facts = {to_camel(name): value for name, value in vars(received).items()}
         return {"receivedAt": datetime.now(UTC).isoformat(), **facts, **shown}
@@ -155,11 +155,11 @@ class Display:
 
 
 def _verdicts(received: ReceivedRequest) -> Iterator[Text]:
-    for check in received.verification or ():
-        if not check.problems:
-            yield Text(f"{INDENT}{check.scheme}: good", "green")
-        for problem in check.problems:
-            yield Text(f"{INDENT}{check.scheme}: WRONG: {printable(problem)}", "bold red")
+    for scheme, problems in received.verification.items():
+        if not problems:
+            yield Text(f"{INDENT}{scheme}: good", "green")
+        for problem in problems:
+            yield Text(f"{INDENT}{scheme}: WRONG: {printable(problem)}", "bold red")
 
 
 def _masked(value: JsonValue, received: ReceivedRequest) -> JsonValue:

@@ -33,21 +33,12 @@ COUNTED_EVENTS = 10_000
 """Maximum counted events of the backlog. Counting that many index entries takes milliseconds."""
 
 
-@dataclass(frozen=True)
-class ProbeResponse:
-    """Response to a probe."""
-
-    status: int
-    body: bytes
-
-
-async def fetch(url: str, timeout_seconds: float = PROBE_SECONDS) -> ProbeResponse | None:
+async def fetch(url: str, timeout_seconds: float = PROBE_SECONDS) -> httpx.Response | None:
     """GET the address, ignoring proxy variables. Return None if no response arrives in time."""
     tls = url.startswith("https:")  # loading the certificate authorities takes 20 ms
     try:
         async with asyncio.timeout(timeout_seconds), httpx.AsyncClient(trust_env=False, verify=tls) as client:
-            response = await client.get(url, timeout=None, follow_redirects=True)
-            return ProbeResponse(response.status_code, response.content)
+            return await client.get(url, timeout=None, follow_redirects=True)
     except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError):
         return None
 
@@ -158,8 +149,8 @@ async def _ask_process(name: str, root: str) -> ComponentHealth:
     answer = await fetch(f"{root}/readyz", ASK_SECONDS)
     if answer is None:
         return ComponentHealth(name, False, shown, "does not answer")
-    ready = answer.status == 200
-    return ComponentHealth(name, ready, shown, None if ready else answer.body.decode(errors="replace")[:500])
+    ready = answer.status_code == 200
+    return ComponentHealth(name, ready, shown, None if ready else answer.text[:500])
 
 
 def _reason(error: BaseException) -> str:

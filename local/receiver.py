@@ -13,9 +13,9 @@ import hashlib
 import hmac
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from uuid import UUID
 
@@ -49,14 +49,6 @@ STANDARD_SCHEME = "webhook-signature"
 
 
 @dataclass(frozen=True)
-class SchemeCheck:
-    """Result of one scheme. Passed if `problems` is empty."""
-
-    scheme: str
-    problems: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class ReceivedRequest:
     """One request as received, with the status of the response."""
 
@@ -78,8 +70,8 @@ class ReceivedRequest:
     duplicate: bool
     """True if a request with this message id got a 2xx before."""
     status: int
-    verification: tuple[SchemeCheck, ...] | None = None
-    """Results of both schemes. None if the receiver has no key."""
+    verification: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Problems by scheme, none of one that passed. Empty if the receiver has no key."""
 
 
 @dataclass
@@ -189,7 +181,7 @@ class Receiver:
         )
         if self._keys:
             verification = verify(received, self._keys, time.time())
-            wrong = any(check.problems for check in verification)
+            wrong = any(verification.values())
             counts.unverified += wrong
             status = UNVERIFIED_STATUS if wrong and not failing else received.status
             received = replace(received, verification=verification, status=status)
@@ -240,17 +232,20 @@ def usable_key(text: str) -> str:
     return text
 
 
-def verify(request: ReceivedRequest, keys: Sequence[str], now: float) -> tuple[SchemeCheck, ...]:
-    """Check both schemes against each key (`usable_key`); `now` in Unix seconds."""
-    return _platform_check(request, keys, now), _standard_check(request, keys, now)
+def verify(request: ReceivedRequest, keys: Sequence[str], now: float) -> dict[str, list[str]]:
+    """Check both schemes against each key (`usable_key`); `now` in Unix seconds. Return the problems by scheme."""
+    return {
+        PLATFORM_SCHEME: _platform_problems(request, keys, now),
+        STANDARD_SCHEME: _standard_problems(request, keys, now),
+    }
 
 
-def _platform_check(request: ReceivedRequest, keys: Sequence[str], now: float) -> SchemeCheck:
+def _platform_problems(request: ReceivedRequest, keys: Sequence[str], now: float) -> list[str]:
     of_scheme = ("Signature", "Signature-Algorithm", "Timestamp", "Request-Id", "Signature-Version")
     names = tuple(f"X-Webhook-{name}" for name in of_scheme)
     missing = _missing(request, names)
     if missing:
-        return SchemeCheck(PLATFORM_SCHEME, missing)
+        return missing
     signature, algorithm, timestamp, request_id, version = (request.headers[name] for name in names)
     problems = _clock_problems("X-Webhook-Timestamp", timestamp, now)
     if algorithm != "hmac-sha256":
@@ -270,14 +265,14 @@ def _platform_check(request: ReceivedRequest, keys: Sequence[str], now: float) -
             "X-Webhook-Signature does not match: another key, or one of the signed parts changed in transit "
             f"(here: {', '.join(parts)})"
         )
-    return SchemeCheck(PLATFORM_SCHEME, tuple(problems))
+    return problems
 
 
-def _standard_check(request: ReceivedRequest, keys: Sequence[str], now: float) -> SchemeCheck:
+def _standard_problems(request: ReceivedRequest, keys: Sequence[str], now: float) -> list[str]:
     names = ("webhook-id", "webhook-timestamp", "webhook-signature")
     missing = _missing(request, names)
     if missing:
-        return SchemeCheck(STANDARD_SCHEME, missing)
+        return missing
     message_id, timestamp, signatures = (request.headers[name] for name in names)
     problems = _clock_problems("webhook-timestamp", timestamp, now)
     if request.message_id is not None and request.message_id != message_id:
@@ -288,14 +283,14 @@ def _standard_check(request: ReceivedRequest, keys: Sequence[str], now: float) -
     given = [part.partition(",") for part in signatures.split()]
     if not any(version == "v1" and value in made for version, _, value in given):
         problems.append("webhook-signature does not match: another key, or id, timestamp or body changed in transit")
-    return SchemeCheck(STANDARD_SCHEME, tuple(problems))
+    return problems
 
 
-def _missing(request: ReceivedRequest, names: Sequence[str]) -> tuple[str, ...]:
+def _missing(request: ReceivedRequest, names: Sequence[str]) -> list[str]:
     missing = [name for name in names if name not in request.headers]
     if len(missing) == len(names):
-        return ("not signed: none of its headers is present",)
-    return tuple(f"header {name} is missing" for name in missing)
+        return ["not signed: none of its headers is present"]
+    return [f"header {name} is missing" for name in missing]
 
 
 def _clock_problems(name: str, timestamp: str, now: float) -> list[str]:

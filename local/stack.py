@@ -99,7 +99,7 @@ class Application:
     def _component(self, name: str, title: str, root: str, stop_seconds: float) -> Component:
         async def ready() -> bool:
             answer = await fetch(f"{root}/readyz")
-            return answer is not None and answer.status == 200
+            return answer is not None and answer.status_code == 200
 
         return Component(
             name=name,

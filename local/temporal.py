@@ -1,6 +1,5 @@
 """Temporal dev server from the wheel, with Web UI and a database file, as a component of the stack."""
 
-import json
 import shutil
 import signal
 import sys
@@ -80,10 +79,10 @@ class TemporalServer:
     async def ready(self) -> bool:
         """Return True if the server responds and knows our search attributes."""
         answer = await fetch(f"http://{HOST}:{self.http_port}/api/v1/namespaces/{NAMESPACE}/search-attributes")
-        if answer is None or answer.status != 200:
+        if answer is None or answer.status_code != 200:
             return False
         try:
-            return bool(set(SEARCH_ATTRIBUTES) <= json.loads(answer.body)["customAttributes"].keys())
+            return bool(set(SEARCH_ATTRIBUTES) <= answer.json()["customAttributes"].keys())
         except (ValueError, KeyError, AttributeError):
             return False
 

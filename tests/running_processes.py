@@ -50,7 +50,7 @@ class Process:
 
     async def _ready(self) -> bool:
         answer = await fetch(f"{self.url}/readyz")
-        return answer is not None and answer.status == 200
+        return answer is not None and answer.status_code == 200
 
     async def stop(self) -> float:
         """Ask it to stop as an orchestrator does; the seconds it took. Fails when it does not end well."""

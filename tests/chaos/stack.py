@@ -148,7 +148,7 @@ class ChaosTemporal(TemporalServer):
         """Whether the server responds and knows our search attributes."""
         root = f"http://{self.place.address}:{self.http_port}"
         answer = await fetch(f"{root}/api/v1/namespaces/{NAMESPACE}/search-attributes")
-        return answer is not None and all(name.encode() in answer.body for name in SEARCH_ATTRIBUTES)
+        return answer is not None and all(name.encode() in answer.content for name in SEARCH_ATTRIBUTES)
 
 
 class TemporalProcesses:

@@ -51,8 +51,8 @@ async def server(
 async def test_the_web_ui_answers(server: tuple[TemporalServer, Supervisor]) -> None:
     page = await fetch(server[0].ui)
     assert page is not None
-    assert page.status == 200
-    assert b"<title>Temporal" in page.body or b"<html" in page.body
+    assert page.status_code == 200
+    assert b"<title>Temporal" in page.content or b"<html" in page.content
 
 
 async def test_everything_listens_on_the_loopback_address_alone(server: tuple[TemporalServer, Supervisor]) -> None:

@@ -1,6 +1,5 @@
 """A worker tells what it counts and what Temporal's SDK counts, on one page; and whether it works."""
 
-import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import uuid4
@@ -88,14 +87,14 @@ async def test_what_alerts_and_dashboards_look_at_is_told_by_the_sdk(
                 answer = await fetch(f"{page}/metrics")
                 if answer is None:
                     return False
-                told = {name for name in SDK_METRICS if f"\n{name}".encode() in answer.body}
+                told = {name for name in SDK_METRICS if f"\n{name}".encode() in answer.content}
                 return told == set(SDK_METRICS)
 
             await eventually(all_told, 20, f"all of {sorted(SDK_METRICS)}")
             await handle.terminate()
     answer = await fetch(f"{page}/metrics", 30)
     assert answer is not None
-    families = list(text_string_to_metric_families(answer.body.decode()))
+    families = list(text_string_to_metric_families(answer.text))
     assert {"loyalty_webhooks_attempts", "loyalty_webhooks_build_info", "process_open_fds", "temporal_num_pollers"} <= {
         family.name for family in families
     }
@@ -107,5 +106,5 @@ async def test_a_worker_that_does_not_work_yet_is_alive_and_not_ready(page: str)
     alive, ready = await fetch(f"{page}/healthz", 30), await fetch(f"{page}/readyz", 30)
     assert alive is not None
     assert ready is not None
-    assert (alive.status, ready.status) == (200, 503)
-    assert json.loads(ready.body)["reasons"] == {"worker": "not polling Temporal (yet)"}
+    assert (alive.status_code, ready.status_code) == (200, 503)
+    assert ready.json()["reasons"] == {"worker": "not polling Temporal (yet)"}
