@@ -386,8 +386,3 @@ class Settings(BaseSettings):
             allowed_ports=frozenset(self.allowed_ports) or None,
             allowed_networks=self.allowed_networks,
         )
-
-    @property
-    def sqlalchemy_url(self) -> str:
-        """URL of the database in SQLAlchemy's form, with the asyncpg driver."""
-        return f"postgresql+asyncpg://{self.database_url.get_secret_value().partition('://')[2]}"

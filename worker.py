@@ -198,8 +198,8 @@ async def beside_delivery(
             settings.notice_retry_schedule_seconds,
             mail_settings(settings),
         )
-        own_database = Database(settings.sqlalchemy_url, pool_size=1, name="loyalty-webhooks retention")
-        closing.push_async_callback(own_database.close)
+        url = settings.database_url.get_secret_value()
+        own_database = await closing.enter_async_context(Database(url, pool_size=1, name="loyalty-webhooks retention"))
         rules = RetentionRules(settings.retention_days, settings.retention_exhausted_days, settings.event_id_days)
         retention = RetentionActivities(own_database, rules)
         sender = await closing.enter_async_context(Sender(sender_settings(settings)))
@@ -312,7 +312,7 @@ async def run(settings: Settings, traces: Traces = NO_TRACES) -> None:
     async with AsyncExitStack() as resources:
         resources.callback(stopping.cancel)
         database = Database(
-            settings.sqlalchemy_url,
+            settings.database_url.get_secret_value(),
             pool_size=settings.database_pool_size,
             name="loyalty-webhooks worker",
             statement_seconds=STATEMENT_SECONDS,
@@ -350,7 +350,7 @@ async def _work(
     """Run relay and Temporal worker until `stopping` is done or one of them fails."""
     worker_id = uuid4()
     async with (
-        lease(settings.sqlalchemy_url, worker_id),
+        lease(settings.database_url.get_secret_value(), worker_id),
         sending(settings, database, worker_id, metrics, traces) as (dispatcher, writing),
         beside_delivery(settings, database, dispatcher) as beside,
     ):

@@ -67,7 +67,7 @@ async def open_resources(
         temporal = await temporal_client(lazy=True, payload_keys=settings.plain_payload_keys)
         schedules = ExpirySchedules(temporal, task_queue=settings.task_queue, local_hour=settings.expiry_local_hour)
         database = Database(
-            settings.sqlalchemy_url,
+            settings.database_url.get_secret_value(),
             pool_size=settings.database_pool_size,
             name="loyalty-webhooks api",
             statement_seconds=STATEMENT_SECONDS,

@@ -67,7 +67,7 @@ async def fresh_database(server: str) -> AsyncIterator[str]:
 async def running_api(server: str) -> AsyncIterator[RunningApi]:
     """An API on a fresh database of that PostgreSQL server (`postgresql://user@host:port`)."""
     async with fresh_database(server) as url:
-        database = Database(url.replace("postgresql://", "postgresql+asyncpg://", 1), pool_size=2)
+        database = Database(url, pool_size=2)
         key = str(uuid4())
         await migrate(database)
         async with database.transaction() as connection:

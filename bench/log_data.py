@@ -162,14 +162,11 @@ async def keep(server: str, name: str, shape: LogShape) -> None:
     admin = await asyncpg.connect(f"{server}/postgres")
     await admin.execute(f'CREATE DATABASE "{name}"')
     await admin.close()
-    database = Database(f"{server}/{name}".replace("postgresql://", "postgresql+asyncpg://", 1), pool_size=2)
-    try:
+    async with Database(f"{server}/{name}", pool_size=2) as database:
         await migrate(database)
         began = time.perf_counter()
         await load_log(database, [one for one in CATALOGUE if one != RARE_EVENT], shape)
         print(f"{shape.deliveries:,} deliveries in {server}/{name}, loaded in {time.perf_counter() - began:.0f} s")
-    finally:
-        await database.close()
 
 
 def main() -> None:

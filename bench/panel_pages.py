@@ -178,16 +178,12 @@ async def _measured(browser: httpx.AsyncClient, name: str, variant: str, address
 async def run(deliveries: int, requests: int) -> tuple[float, list[MeasuredPage]]:
     """(seconds that loading took, the pages)."""
     async with bench_stack() as bench:
-        url = bench.facts["database"].replace("postgresql://", "postgresql+asyncpg://", 1)
-        database = Database(url, pool_size=2)
-        try:
+        async with Database(bench.facts["database"], pool_size=2) as database:
             began = time.perf_counter()
             names = [one for one in CATALOGUE if one != RARE_EVENT]
             await load_log(database, names, LogShape(deliveries, other_store=True))
             loaded = time.perf_counter() - began
             values = await _values(database)
-        finally:
-            await database.close()
         async with httpx.AsyncClient(base_url=bench.facts["api"], timeout=60) as browser:
             browser.headers["Origin"] = bench.facts["api"]
             await _log_in(browser, bench.facts["admin"])

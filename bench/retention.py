@@ -64,21 +64,17 @@ class Emits:
 
 async def run(deliveries: int) -> list[dict[str, Any]]:
     """Load, apply, measure."""
-    async with bench_stack() as bench:
-        database = Database(bench.facts["database"].replace("postgresql://", "postgresql+asyncpg://", 1), pool_size=2)
-        try:
-            # The days before today's are whole but for the first.
-            await load_log(database, [one for one in CATALOGUE if one != RARE_EVENT], LogShape(3 * deliveries, days=3))
-            async with database.transaction() as connection:
-                days = list(await connection.scalars(text("SELECT DISTINCT accepted_on FROM event_body ORDER BY 1")))
-            emits = Emits()
-            async with emits.measured(bench):
-                return [
-                    await _let_go(database, days[1], NOTHING_STAYS, "nothing stays", emits),
-                    await _let_go(database, days[2], WHAT_FAILED_STAYS, "what did not arrive stays", emits),
-                ]
-        finally:
-            await database.close()
+    async with bench_stack() as bench, Database(bench.facts["database"], pool_size=2) as database:
+        # The days before today's are whole but for the first.
+        await load_log(database, [one for one in CATALOGUE if one != RARE_EVENT], LogShape(3 * deliveries, days=3))
+        async with database.transaction() as connection:
+            days = list(await connection.scalars(text("SELECT DISTINCT accepted_on FROM event_body ORDER BY 1")))
+        emits = Emits()
+        async with emits.measured(bench):
+            return [
+                await _let_go(database, days[1], NOTHING_STAYS, "nothing stays", emits),
+                await _let_go(database, days[2], WHAT_FAILED_STAYS, "what did not arrive stays", emits),
+            ]
 
 
 async def _thin(database: Database, due: ThinDay, rules: RetentionRules) -> tuple[Thinned, float, int]:

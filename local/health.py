@@ -120,15 +120,13 @@ async def _ask_database(
 ) -> tuple[ComponentHealth, EventBacklog | None, Sequence[WorkerProcess] | None, int | None]:
     parts = urlsplit(address)
     shown = f"{parts.hostname}:{parts.port or 5432}{parts.path}"
-    database = Database(f"postgresql+asyncpg://{address.partition('://')[2]}", pool_size=1, name="status")
-    try:
-        async with asyncio.timeout(ASK_SECONDS), database.transaction() as connection:
-            waiting, workers = await backlog(connection, limit=COUNTED_EVENTS), await live_workers(connection)
-            overdue = await count_overdue(connection)
-    except (SQLAlchemyError, OSError, TimeoutError) as error:
-        return ComponentHealth("postgres", False, shown, _reason(error)), None, None, None
-    finally:
-        await database.close()
+    async with Database(address, pool_size=1, name="status") as database:
+        try:
+            async with asyncio.timeout(ASK_SECONDS), database.transaction() as connection:
+                waiting, workers = await backlog(connection, limit=COUNTED_EVENTS), await live_workers(connection)
+                overdue = await count_overdue(connection)
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            return ComponentHealth("postgres", False, shown, _reason(error)), None, None, None
     return ComponentHealth("postgres", True, shown), waiting, workers, overdue
 
 

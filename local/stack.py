@@ -6,8 +6,7 @@ API and worker are the ordinary commands, configured by environment variables.
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,13 +139,8 @@ async def ensure_access(address: str, secrets: Secrets) -> None:
         await ensure_api_key(connection, KEY_NAME, secrets.api_key, (Scope.ADMIN,))
 
 
-@asynccontextmanager
-async def _database(address: str) -> AsyncIterator[Database]:
-    database = Database(address.replace("://", "+asyncpg://", 1), pool_size=1, name="loyalty-webhooks up")
-    try:
-        yield database
-    finally:
-        await database.close()
+def _database(address: str) -> Database:
+    return Database(address, pool_size=1, name="loyalty-webhooks up")
 
 
 def wishes(choices: Mapping[str, int | None]) -> tuple[PortWish, ...]:

@@ -13,7 +13,7 @@ from temporal.periodic import run_periodically
 
 
 @asynccontextmanager
-async def lease(sqlalchemy_url: str, worker_id: UUID) -> AsyncIterator[None]:
+async def lease(database_url: str, worker_id: UUID) -> AsyncIterator[None]:
     """Renew the worker's lease every second during the block, and give it up at the end. The lease has a connection of
     its own: behind the attempts in the pool, it could lapse although the worker is alive.
 
@@ -21,7 +21,7 @@ async def lease(sqlalchemy_url: str, worker_id: UUID) -> AsyncIterator[None]:
     database is away, it begins without the lease after `LEASE_SECONDS`.
     """
     database = Database(
-        sqlalchemy_url, pool_size=1, name="loyalty-webhooks worker's lease", statement_seconds=TOUCH_SECONDS
+        database_url, pool_size=1, name="loyalty-webhooks worker's lease", statement_seconds=TOUCH_SECONDS
     )
 
     held = asyncio.Event()

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from math import inf
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 import asyncpg
 import orjson
@@ -43,7 +43,7 @@ SERVER_SETTINGS = {"jit": "off", "idle_in_transaction_session_timeout": str(IDLE
 
 
 class Database:
-    """An engine and its transactions. `url` is SQLAlchemy's form, with the asyncpg driver.
+    """An engine and its transactions. `url` is a postgresql:// address. As a context, it is closed at the end.
 
     A statement without a response within `statement_seconds` raises TimeoutError: on a dead connection it would wait
     until the operating system gives up. None: no limit, for statements that may take long.
@@ -52,7 +52,7 @@ class Database:
     def __init__(
         self, url: str, *, pool_size: int = 10, name: str = "loyalty-webhooks", statement_seconds: float | None = None
     ) -> None:
-        address = _as_the_driver_names_tls(make_url(url))
+        address = _for_the_driver(make_url(url))
         self.engine: AsyncEngine = create_async_engine(
             address,
             pool_size=pool_size,
@@ -139,9 +139,16 @@ class Database:
     async def close(self) -> None:
         await self.engine.dispose()
 
+    async def __aenter__(self) -> Self:
+        return self
 
-def _as_the_driver_names_tls(url: URL) -> URL:
-    """Rename `sslmode`, the parameter of PostgreSQL's URLs, to the driver's `ssl`."""
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def _for_the_driver(url: URL) -> URL:
+    """Name the driver, and rename `sslmode`, the parameter of PostgreSQL's URLs, to the driver's `ssl`."""
+    url = url.set(drivername="postgresql+asyncpg")
     mode = url.query.get("sslmode")
     return url if mode is None else url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
 

@@ -15,7 +15,7 @@ from xdist.remote import Producer
 
 from storage.database import SERVER_SETTINGS, Database
 from tests.chaos import isolation
-from tests.databases import cloned_database, migrated_template, server_url, sqlalchemy_url
+from tests.databases import cloned_database, migrated_template, server_url
 from tests.ground import Ground
 from tests.postgres_server import TestServer
 from tests.receiver import Receiver
@@ -141,7 +141,7 @@ async def module_database_url(database_template: str) -> AsyncIterator[str]:
 @pytest.fixture
 async def cleared_url(module_database_url: str) -> str:
     """The module's database, with a store and nothing else in it."""
-    database = Database(sqlalchemy_url(module_database_url), pool_size=1)
+    database = Database(module_database_url, pool_size=1)
     ground = Ground(database)
     await ground.clear()
     await ground.add_store()
@@ -152,7 +152,7 @@ async def cleared_url(module_database_url: str) -> str:
 @pytest.fixture
 async def ground(cleared_url: str) -> AsyncIterator[Ground]:
     """The module's database, cleared, and what a test does with it."""
-    database = Database(sqlalchemy_url(cleared_url), pool_size=5)
+    database = Database(cleared_url, pool_size=5)
     yield Ground(database)
     await database.close()
 
@@ -160,7 +160,7 @@ async def ground(cleared_url: str) -> AsyncIterator[Ground]:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A fresh database at head."""
-    database = Database(sqlalchemy_url(database_url), pool_size=5)
+    database = Database(database_url, pool_size=5)
     yield database
     await database.close()
 

@@ -22,11 +22,6 @@ def server_url() -> str:
     return os.environ["TEST_POSTGRES_URL"].rstrip("/")
 
 
-def sqlalchemy_url(database_url: str) -> str:
-    """The same address for SQLAlchemy's asyncpg dialect."""
-    return database_url.replace("postgresql://", "postgresql+asyncpg://", 1)
-
-
 async def blocks_another(connection: AsyncConnection) -> bool:
     """True while another transaction waits for a lock of this one's."""
     waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid)))"
@@ -56,7 +51,7 @@ async def empty_database() -> AsyncIterator[str]:
 async def migrated_template() -> AsyncIterator[str]:
     """The name of a database at head, to clone."""
     async with empty_database() as url:
-        database = Database(sqlalchemy_url(url), pool_size=2)
+        database = Database(url, pool_size=2)
         await migrate(database)
         await database.close()
         yield url.rsplit("/", 1)[1]

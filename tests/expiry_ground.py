@@ -23,7 +23,6 @@ from storage.expiry.rows import identity_of, newest, records_of, upsert_records
 from storage.sealing import Sealer
 from temporal.messages import ExpiryRun
 from temporal.schedules import ExpirySchedules
-from tests.databases import sqlalchemy_url
 from tests.expiry import INSTANTS, row
 from tests.ground import EVENT_WITH_BODY, STORE, Ground
 from workflows.expiry import ExpiryRunWorkflow, ExpiryScanWorkflow
@@ -133,7 +132,7 @@ class Scanning(ExpiryGround):
 @asynccontextmanager
 async def scanning(url: str, environment: WorkflowEnvironment, **options: Any) -> AsyncIterator[Scanning]:
     """A worker that scans, until the block ends. `options`: those of `activities_of`."""
-    database = Database(sqlalchemy_url(url), pool_size=6)
+    database = Database(url, pool_size=6)
     running = Scanning(database, environment=environment)
     activities = activities_of(running, **options)
     try:

@@ -87,13 +87,13 @@ async def pipeline(
 ) -> AsyncIterator[Pipeline]:
     """Worker and relay until the block ends; then an orderly stop. Several on one task queue need a client each."""
     settings = settings_for(database_url, **overrides)
-    database = Database(settings.sqlalchemy_url, pool_size=10)
+    database = Database(settings.database_url.get_secret_value(), pool_size=10)
     worker_id = uuid4()
     metrics = WorkerMetrics()
     try:
         await Ground(database).add_store()
         async with (
-            lease(settings.sqlalchemy_url, worker_id),
+            lease(settings.database_url.get_secret_value(), worker_id),
             worker.sending(settings, database, worker_id, metrics, traces) as (dispatcher, _),
             worker.beside_delivery(settings, database, dispatcher) as beside,
         ):

@@ -23,7 +23,6 @@ from settings import Settings
 from storage.database import Database
 from storage.migrate import migrate
 from telemetry.build import COMMIT_FILE
-from tests.databases import sqlalchemy_url
 from tests.house import PACKAGES, PYPROJECT, ROOT, project_files
 from tests.postgres_server import TestServer
 
@@ -237,7 +236,7 @@ def test_secrets_are_made_once_and_kept_from_others(tmp_path: Path, monkeypatch:
     settings = Settings()
     (key,) = settings.encryption_keys
     assert len(base64.urlsafe_b64decode(key.get_secret_value())) == 32
-    assert make_url(settings.sqlalchemy_url).host in SERVICES
+    assert make_url(settings.database_url.get_secret_value()).host in SERVICES
     other = make_secrets(tmp_path / "other")
     assert {path.name for path in other.iterdir() if path.read_text() == before[path.name]} == set()
 
@@ -264,7 +263,7 @@ async def test_the_first_start_of_postgresql_makes_databases_that_their_owners_a
     command = ["sh", str(ROOT / "deploy" / "postgres-databases.sh")]
     subprocess.run(command, env=environment, check=True)
     url = (folder / "database_url").read_text().strip().replace("@postgres:5432/", f"@{at.host}:{at.port}/")
-    database = Database(sqlalchemy_url(url), pool_size=2)
+    database = Database(url, pool_size=2)
     try:
         before, _ = await migrate(database)
     finally:

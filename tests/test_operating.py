@@ -14,7 +14,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from settings import Settings
 from storage.database import IDLE_IN_TRANSACTION_MS, SERVER_SETTINGS, Database
-from tests.databases import empty_database, sqlalchemy_url
+from tests.databases import empty_database
 from tests.deadlines import eventually
 from tests.house import ROOT
 from tests.pages import PATIENCE_SECONDS, blocks, free_port, typing_shell
@@ -89,7 +89,7 @@ async def test_the_commands_of_the_readme_bring_up_a_working_installation(
         assert len(keys) == 1, printed
         shell.type(f"loyalty-webhooks emit --sample --api http://127.0.0.1:{port} --key {keys[0]} --patience 60\n")
         await shell.wait_for("17          0         0")
-        database = Database(sqlalchemy_url(database_url), pool_size=1)
+        database = Database(database_url, pool_size=1)
 
         async def taken() -> bool:
             async with database.transaction() as connection:

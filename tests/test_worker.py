@@ -202,7 +202,7 @@ async def test_a_worker_says_that_it_lives_again_when_the_database_is_back(groun
     async with tcp_proxy(parts.hostname, parts.port) as proxy:
         user, _, _ = parts.netloc.rpartition("@")
         url = urlunsplit(parts._replace(netloc=f"{user}@127.0.0.1:{proxy.port}"))
-        async with lease(settings_for(url).sqlalchemy_url, uuid4()):
+        async with lease(settings_for(url).database_url.get_secret_value(), uuid4()):
             await eventually(lambda: seen_after(ground, 0), 30, "seen")
             for fault in ("cut", "freeze"):
                 before = proxy.refused + proxy.held_back

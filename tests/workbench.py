@@ -170,14 +170,14 @@ async def workbench(database_url: str, *, leased: bool = True, **overrides: Any)
     metrics = WorkerMetrics()
     async with AsyncExitStack() as resources:
         database = Database(
-            settings.sqlalchemy_url,
+            settings.database_url.get_secret_value(),
             pool_size=settings.database_pool_size,
             statement_seconds=worker.STATEMENT_SECONDS,
         )
         resources.push_async_callback(database.close)
         await Ground(database).add_store()
         if leased:
-            await resources.enter_async_context(lease(settings.sqlalchemy_url, worker_id))
+            await resources.enter_async_context(lease(settings.database_url.get_secret_value(), worker_id))
         sending = worker.sending(settings, database, worker_id, metrics)
         dispatcher, writing = await resources.enter_async_context(sending)
         drains = NotedDrains()

@@ -24,11 +24,9 @@ def in_database(installation: Installation, work: Callable[[Database], Awaitable
     """Run `work` with a database connection. Raises typer.Exit if the database is unreachable or has no tables."""
 
     async def connected() -> R:
-        database = Database(installation.settings.sqlalchemy_url, pool_size=1, name="loyalty-webhooks command")
-        try:
+        address = installation.settings.database_url.get_secret_value()
+        async with Database(address, pool_size=1, name="loyalty-webhooks command") as database:
             return await work(database)
-        finally:
-            await database.close()
 
     try:
         return asyncio.run(connected())
@@ -41,11 +39,7 @@ def in_database(installation: Installation, work: Callable[[Database], Awaitable
 
 def in_transaction(installation: Installation, work: Callable[[AsyncConnection], Awaitable[R]]) -> R:
     """Run `work` in a transaction. Raises as `in_database`."""
-
-    async def transact(database: Database) -> R:
-        return await database.run(work)
-
-    return in_database(installation, transact)
+    return in_database(installation, lambda database: database.run(work))
 
 
 def _message(error: Exception, installation: Installation) -> str | None:

@@ -76,7 +76,7 @@ def erase(
     Exit code 0: no data of the customer remain here, or --dry-run has counted them. 1: some remain; run it again.
     """
     if not (dry_run or yes):
-        url = make_url(installation.settings.sqlalchemy_url)
+        url = make_url(installation.settings.database_url.get_secret_value())
         database = URL.create("postgresql", host=url.host, port=url.port, database=url.database)  # without credentials
         where = installation.data.root if installation.data else database
         typer.confirm(f"Erase all data of customer {customer} in store {store} of {where}?", abort=True, err=True)

@@ -21,7 +21,6 @@ from storage.expiry.due import FoundRow, Search, StoredDue
 from storage.expiry.scans import stores_with_late_rows
 from storage.expiry.source import SourceUnusableError
 from temporal.messages import OpenRequest, PlanRequest, ScanProgress, ScanRef, ScanTask
-from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.expiry_ground import ExpiryGround, activities_of
 from tests.ground import EVENT_WITH_BODY, STORE
@@ -34,7 +33,7 @@ SMALL = {"page_rows": 10, "slice_seconds": 60.0}
 
 @pytest.fixture
 async def ground(module_database_url: str) -> AsyncIterator[ExpiryGround]:
-    database = Database(sqlalchemy_url(module_database_url), pool_size=6)
+    database = Database(module_database_url, pool_size=6)
     ground = ExpiryGround(database)
     await ground.clear()
     await ground.add_store()

@@ -20,7 +20,6 @@ from storage.access.queries import create_key, new_key
 from storage.access.stores import create_store
 from storage.database import Database
 from storage.subscriptions.queries import open_headers
-from tests.databases import sqlalchemy_url
 
 RECEIVER = "https://receiver.example.com/hook"
 ENCRYPTION_KEY = Fernet.generate_key().decode()
@@ -169,7 +168,7 @@ class Shop:
 async def installation(database_url: str, lookup: Lookup | None = None, **changes: Any) -> AsyncIterator[Installation]:
     """The API over this database, started with these settings; stopped on leaving."""
     names = Names()
-    database = Database(sqlalchemy_url(database_url), pool_size=2)
+    database = Database(database_url, pool_size=2)
     app = create_app(settings_for(database_url, **changes), lookup or names)
     try:
         async with app.router.lifespan_context(app), AsyncExitStack() as closing:

@@ -25,7 +25,6 @@ from storage.access.queries import create_key
 from storage.access.stores import create_store
 from storage.database import Database
 from telemetry.tracing import NO_TRACES, Traces
-from tests.databases import sqlalchemy_url
 from tests.ground import EVENT_WITH_BODY
 
 STORE = "default"
@@ -105,7 +104,7 @@ async def add_key(
 @asynccontextmanager
 async def running_api(database_url: str, *, traces: Traces = NO_TRACES, **overrides: Any) -> AsyncIterator[RunningApi]:
     """Start the application, with a store and a key that may do everything; stop it at the end."""
-    database = Database(sqlalchemy_url(database_url), pool_size=3)
+    database = Database(database_url, pool_size=3)
     try:
         async with database.transaction() as connection:
             await create_store(connection, STORE, "A store")

@@ -10,7 +10,6 @@ from sqlalchemy import text
 
 from storage.database import Database
 from tests.api.installation import Installation, Shop, installation
-from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 
 
@@ -67,7 +66,7 @@ async def test_it_recovers_when_the_database_drops_its_connections(database_url:
     async with installation(database_url) as installed:
         shop = await installed.shop()
         await asyncio.gather(*(shop.list() for _ in range(10)))
-        other = Database(sqlalchemy_url(database_url), pool_size=2)
+        other = Database(database_url, pool_size=2)
         async with other.transaction() as connection:
             await connection.execute(
                 text(

@@ -29,7 +29,6 @@ from storage.access.stores import create_store
 from storage.database import Database
 from storage.deliveries.log import Position
 from tests.api.installation import settings_for
-from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 
 SEED = os.environ.get("SCHEMATHESIS_SEED", "20260102")
@@ -99,7 +98,7 @@ class Served:
 async def served(database_url: str) -> AsyncIterator[Served]:
     """The API behind the server that serves it in earnest, in a thread of its own."""
     settings = settings_for(database_url, subscriptions_per_store=10**6, subscriptions_per_event=10**6)
-    database = Database(sqlalchemy_url(database_url), pool_size=1)
+    database = Database(database_url, pool_size=1)
     key = new_key()
     async with database.transaction() as connection:
         await create_store(connection, "default", "Default")

@@ -14,7 +14,7 @@ from storage.deliveries.bulk_actions import BulkActionKind
 from temporal.versions import deployment_version, promote
 from tests.bulk_actions import begun_bulk_action
 from tests.commands.running import Ended, run
-from tests.databases import empty_database, sqlalchemy_url
+from tests.databases import empty_database
 from tests.ground import Ground
 from tests.pipeline import pipeline
 from tests.receiver import Receiver, status
@@ -69,7 +69,7 @@ async def test_a_restored_backup_delivers_all_it_holds_and_repeats_only_what_it_
                 await before.emit("CustomerUpdated", "{}", 20)
             await backing_up
         await postgres_program("pg_restore", "--no-owner", f"--dbname={restored_url}", backup)
-        restored = Ground(Database(sqlalchemy_url(restored_url), pool_size=1))
+        restored = Ground(Database(restored_url, pool_size=1))
         events = await restored.scalar("SELECT count(*) FROM event")
         known = await restored.execute("SELECT message_id FROM delivery WHERE status = 'delivered'")
         waiting = await restored.scalar("SELECT count(*) FROM delivery WHERE status = 'pending'")

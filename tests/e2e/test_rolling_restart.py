@@ -19,7 +19,6 @@ from temporalio.testing import WorkflowEnvironment
 from domain.access import Scope
 from storage.access.queries import create_key, new_key
 from storage.database import Database
-from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground
 from tests.receiver import Exchange, Receiver, after, status
@@ -79,7 +78,7 @@ def refused_once(event_id: str) -> bool:
 async def test_nothing_is_lost_and_nothing_sent_twice_in_a_rolling_restart(
     database_url: str, temporal: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    key, database = new_key(), Database(sqlalchemy_url(database_url), pool_size=2)
+    key, database = new_key(), Database(database_url, pool_size=2)
     ground = Ground(database)
     await ground.add_store()
     async with database.transaction() as connection:

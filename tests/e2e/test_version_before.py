@@ -18,7 +18,6 @@ from temporalio.testing import WorkflowEnvironment
 from domain.access import Scope
 from storage.access.queries import create_key, new_key
 from storage.database import Database
-from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground
 from tests.house import PYPROJECT, ROOT
 from tests.receiver import Receiver, status
@@ -63,7 +62,7 @@ async def test_the_code_before_delivers_on_the_schema_of_today(
     database_url: str, temporal: WorkflowEnvironment, tmp_path: Path
 ) -> None:
     code = unpacked(version_before(), tmp_path / "before")
-    database = Database(sqlalchemy_url(database_url), pool_size=3)
+    database = Database(database_url, pool_size=3)
     ground = Ground(database)
     await ground.add_store()
     key = new_key()

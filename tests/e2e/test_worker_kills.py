@@ -24,7 +24,6 @@ from domain.access import Scope
 from storage.access.queries import create_key, new_key
 from storage.database import Database
 from tests.chaos.verdict import surely_in_a_second
-from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground
 from tests.receiver import Exchange, Receiver, status
@@ -124,7 +123,7 @@ async def emit_customer(client: httpx.AsyncClient, customer: int) -> None:
 async def test_order_and_limits_hold_while_workers_are_killed(
     database_url: str, temporal: WorkflowEnvironment, tmp_path: Path
 ) -> None:
-    key, database = new_key(), Database(sqlalchemy_url(database_url), pool_size=2)
+    key, database = new_key(), Database(database_url, pool_size=2)
     ground = Ground(database)
     await ground.add_store()
     async with database.transaction() as connection:

@@ -20,7 +20,6 @@ from domain.wire.jsontext import dump
 from local.stack_file import Stack
 from storage.database import Database
 from tests.authorization_server import AuthorizationServer
-from tests.databases import sqlalchemy_url
 from tests.forward_proxy import tinyproxy
 from tests.house import ROOT
 from tests.panel.browser.conftest import CHROMIUM_OPTIONS, SETTINGS
@@ -282,7 +281,7 @@ async def main(chromium: str) -> None:
             },
         ) as stack,
     ):
-        database = Database(sqlalchemy_url(stack.database), pool_size=2)
+        database = Database(stack.database, pool_size=2)
         headers = {"X-AUTH-TOKEN": stack.api_key, "Content-Type": "application/json"}
         async with (
             httpx.AsyncClient(base_url=stack.api, headers=headers, trust_env=False, timeout=30) as api,

@@ -23,7 +23,6 @@ from storage.events.outbox import ClaimLimits, claim
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.messages import EventBatch, EventRef
 from temporal.versions import VersionRouting
-from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground
 from tests.pipeline import pipeline
@@ -44,7 +43,7 @@ async def relay_of(
     database_url: str, client: Client, *, task_queue: str | None = None, batch_events: int = 300
 ) -> AsyncIterator[tuple[Relay, asyncio.Task[None]]]:
     """A relay by itself: nobody works on what it starts."""
-    database = Database(sqlalchemy_url(database_url), pool_size=3, statement_seconds=STATEMENT_SECONDS)
+    database = Database(database_url, pool_size=3, statement_seconds=STATEMENT_SECONDS)
     settings = RelaySettings(task_queue or f"nobody-{uuid4()}", batch_events, POLL_SECONDS, LEASE_SECONDS)
     relay = Relay(database, client, Backpressure(), settings, WorkerMetrics(), VersionRouting(client, None))
     running = asyncio.create_task(relay.run())

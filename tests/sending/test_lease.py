@@ -4,7 +4,6 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 from sending.lease import lease
-from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.ground import Ground
 from tests.tcp_proxy import tcp_proxy
@@ -22,7 +21,7 @@ async def test_a_lease_does_not_lapse_behind_a_slow_network(cleared_url: str, gr
     async with tcp_proxy(parts.hostname, parts.port) as proxy:
         proxy.delay_seconds = SLOW_SECONDS
         netloc = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}"
-        async with lease(sqlalchemy_url(urlunsplit(parts._replace(netloc=netloc))), worker_id):
+        async with lease(urlunsplit(parts._replace(netloc=netloc)), worker_id):
             seen = set()
 
             async def renewed() -> bool:

@@ -18,7 +18,6 @@ from storage.deliveries.transitions import cancel, record, recover
 from storage.operations.workers import LEASE_SECONDS, leave, touch
 from storage.subscriptions.queries import disable
 from storage.subscriptions.state import record_health
-from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground, today
 from tests.storage.plans import explained
 
@@ -92,7 +91,7 @@ async def test_a_number_belongs_to_whoever_wrote_it_first(ground: Ground) -> Non
 
 async def test_of_senders_at_once_one_gets_the_number(ground: Ground, cleared_url: str) -> None:
     message_ids = await matched(ground, 20)
-    workers = [Ground(Database(sqlalchemy_url(cleared_url), pool_size=1)) for _ in range(4)]
+    workers = [Ground(Database(cleared_url, pool_size=1)) for _ in range(4)]
     intents = [[intent(message_id) for message_id in message_ids] for _ in workers]
     written = await asyncio.gather(*(intended(worker, *mine) for worker, mine in zip(workers, intents, strict=True)))
     for worker in workers:
@@ -403,7 +402,7 @@ async def at_once(url: str, *writers: Sequence[Callable[[AsyncConnection], objec
     """Each writer runs its steps in one transaction, again and again, beside the others."""
 
     async def run(steps: Sequence[Callable[[AsyncConnection], object]]) -> None:
-        database = Database(sqlalchemy_url(url), pool_size=1)
+        database = Database(url, pool_size=1)
         for _ in range(rounds):
             async with database.transaction() as connection:
                 for step in steps:

@@ -15,7 +15,6 @@ from storage.deliveries.matching import match
 from storage.deliveries.open import OpenDelivery, load
 from storage.deliveries.transitions import end
 from storage.events.erasure import Erased, erase_events
-from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground
 
@@ -73,7 +72,7 @@ async def test_of_matches_at_once_one_makes_the_deliveries_and_the_others_find_t
 ) -> None:
     await ground.subscribe("CustomerUpdated", URL)
     event_ids = await ground.emit("CustomerUpdated", "{}", 40)
-    workers = [Ground(Database(sqlalchemy_url(cleared_url), pool_size=1)) for _ in range(4)]
+    workers = [Ground(Database(cleared_url, pool_size=1)) for _ in range(4)]
     results = await asyncio.gather(
         *(matched(worker, event_ids[::-1] if n % 2 else event_ids) for n, worker in enumerate(workers))
     )

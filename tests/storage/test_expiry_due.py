@@ -14,7 +14,6 @@ from storage.database import Database
 from storage.events.intake import known_events
 from storage.expiry.due import FoundRow, Search, StoredDue, before, find_due, merged
 from storage.expiry.scans import stores_with_late_rows
-from tests.databases import sqlalchemy_url
 from tests.expiry_ground import ExpiryGround
 from tests.ground import STORE
 from tests.storage.plans import explained
@@ -48,7 +47,7 @@ KEY = {Kind.POINTS: "point_transfer_pkey", Kind.LEVELS: "member_level_pkey", Kin
 @pytest.fixture(scope="module")
 async def filled(module_database_url: str) -> AsyncIterator[ExpiryGround]:
     """Rows of each kind over three hundred days; a tenth of them cannot expire."""
-    database = Database(sqlalchemy_url(module_database_url), pool_size=2)
+    database = Database(module_database_url, pool_size=2)
     ground = ExpiryGround(database)
     await ground.add_store()
     for statement in FILL.values():
@@ -145,7 +144,7 @@ async def test_late_rows_far_apart_are_all_found(ground: ExpiryGround) -> None:
 
 @pytest.fixture
 async def ground(database_url: str) -> AsyncIterator[ExpiryGround]:
-    database = Database(sqlalchemy_url(database_url), pool_size=3)
+    database = Database(database_url, pool_size=3)
     ground = ExpiryGround(database)
     await ground.add_store()
     yield ground

@@ -19,7 +19,6 @@ from storage.deliveries.matching import match
 from storage.expiry.from_events import ExpiryFromEvents
 from storage.expiry.rows import RELATIONS, records_of, upsert_records
 from storage.sealing import Sealer
-from tests.databases import sqlalchemy_url
 from tests.domain.test_expiry_events import sample
 from tests.expiry import row, told
 from tests.ground import STORE, Ground
@@ -94,7 +93,7 @@ class Telling(Ground):
 
 @pytest.fixture(scope="module")
 async def module_telling(module_database_url: str) -> AsyncIterator[Telling]:
-    database = Database(sqlalchemy_url(module_database_url), pool_size=5)
+    database = Database(module_database_url, pool_size=5)
     telling = Telling(database)
     await telling.add_store()
     yield telling

@@ -25,7 +25,6 @@ from storage.expiry.rows import (
     upsert_records,
 )
 from storage.sealing import Sealer
-from tests.databases import sqlalchemy_url
 from tests.expiry import INSTANTS, row
 from tests.ground import STORE, Ground
 
@@ -36,7 +35,7 @@ kinds = pytest.mark.parametrize("kind", list(Kind))
 
 @pytest.fixture(scope="module")
 async def module_rows(module_database_url: str) -> AsyncIterator[Ground]:
-    database = Database(sqlalchemy_url(module_database_url), pool_size=5)
+    database = Database(module_database_url, pool_size=5)
     yield Ground(database)
     await database.close()
 

@@ -16,7 +16,7 @@ from domain.timestamps import utc_text
 from storage.database import Database
 from storage.expiry.due import DueSource, FoundRow, Search, StoredAndViewedDue, before, open_source
 from temporal.messages import OpenRequest, ScanProgress, ScanRef, ScanTask
-from tests.databases import empty_database, sqlalchemy_url
+from tests.databases import empty_database
 from tests.expiry import row
 from tests.expiry_ground import ExpiryGround, activities_of
 from tests.ground import STORE
@@ -49,7 +49,7 @@ class Both:
 
 @pytest.fixture
 async def both(database_url: str) -> AsyncIterator[Both]:
-    database = Database(sqlalchemy_url(database_url), pool_size=6)
+    database = Database(database_url, pool_size=6)
     ground = ExpiryGround(database)
     await ground.add_store()
     async with empty_database() as url:

@@ -22,7 +22,7 @@ from storage.deliveries.figures import (
     count_attempts,
     counted,
 )
-from tests.databases import cloned_database, sqlalchemy_url
+from tests.databases import cloned_database
 from tests.ground import STORE, Ground
 from tests.storage.plans import explained
 
@@ -36,7 +36,7 @@ DELIVERIES = 30_000
 async def laden(database_template: str) -> AsyncIterator[Ground]:
     """Two stores' log of two days."""
     async with cloned_database(database_template) as url:
-        database = Database(sqlalchemy_url(url), pool_size=2)
+        database = Database(url, pool_size=2)
         await load_log(database, NAMES, LogShape(DELIVERIES, subscriptions=20, days=2, other_store=True))
         yield Ground(database)
         await database.close()

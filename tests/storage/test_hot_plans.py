@@ -24,7 +24,7 @@ from storage.deliveries.transitions import end, end_open, exhaust_outwaited, own
 from storage.events.outbox import ClaimLimits, backlog, claim, claim_lapsed
 from storage.subscriptions.state import failing, record_health
 from tests.bulk_actions import everything
-from tests.databases import cloned_database, sqlalchemy_url
+from tests.databases import cloned_database
 from tests.ground import STORE, Ground, today
 from tests.storage.plans import explained
 
@@ -50,7 +50,7 @@ async def laden_url(database_template: str) -> AsyncIterator[str]:
 @pytest.fixture(scope="module")
 async def laden(laden_url: str) -> AsyncIterator[Ground]:
     """Events that are delivered, some that are claimed, and a long backlog behind them."""
-    database = Database(sqlalchemy_url(laden_url), pool_size=2)
+    database = Database(laden_url, pool_size=2)
     ground = Ground(database)
     await ground.add_store()
     subscription_id = await ground.subscribe("CustomerUpdated", "http://receiver.example.com/")

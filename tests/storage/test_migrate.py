@@ -18,7 +18,7 @@ from storage.database import Database
 from storage.events.tables import OUTBOX_VACUUM
 from storage.migrate import migrate
 from storage.revisions import current, head
-from tests.databases import empty_database, sqlalchemy_url
+from tests.databases import empty_database
 
 
 async def test_tables_in_code_and_migrations_agree(database: Database) -> None:
@@ -40,7 +40,7 @@ async def test_several_migrators_at_once_bring_an_empty_database_to_head(
 ) -> None:
     monkeypatch.setattr("storage.events.days.LOCK_TIMEOUT", "60s")
     async with empty_database() as url:
-        database = Database(sqlalchemy_url(url), pool_size=6)
+        database = Database(url, pool_size=6)
         assert await current(database) is None
         await asyncio.gather(*(migrate(database) for _ in range(3)))
         assert await current(database) == head()

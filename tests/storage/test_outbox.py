@@ -11,7 +11,6 @@ from domain.delivery.identity import batch_workflow_id, event_workflow_id
 from storage.database import Database
 from storage.deliveries.matching import match
 from storage.events.outbox import ClaimedEvent, ClaimLimits, backlog, claim, claim_lapsed
-from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground
 
 LEASE_SECONDS = 10.0
@@ -157,7 +156,7 @@ async def test_a_claim_that_was_not_committed_leaves_nothing(ground: Ground) -> 
 
 async def test_relays_side_by_side_claim_each_event_once(ground: Ground, cleared_url: str) -> None:
     event_ids = await ground.emit("CustomerUpdated", "{}", 3000)
-    relays = [Database(sqlalchemy_url(cleared_url), pool_size=1) for _ in range(4)]
+    relays = [Database(cleared_url, pool_size=1) for _ in range(4)]
     begun = asyncio.Barrier(len(relays))
 
     async def drain(database: Database, most: int) -> list[UUID]:
@@ -245,7 +244,7 @@ async def test_no_more_is_claimed_again_than_there_is_room_for_and_what_lapsed_f
 
 async def test_claims_lapses_and_matches_at_once_do_not_deadlock(ground: Ground, cleared_url: str) -> None:
     await ground.emit("CustomerUpdated", "{}", 1500)
-    database = Database(sqlalchemy_url(cleared_url), pool_size=10)
+    database = Database(cleared_url, pool_size=10)
     batches: list[Sequence[ClaimedEvent]] = []
     while events := await claimed(database, limits(most=100)):
         batches.append(events)

@@ -14,7 +14,6 @@ from storage.database import Database
 from storage.operations.reencryption import PREFIX, Resealing, sealed_columns
 from storage.sealing import Sealer
 from storage.subscriptions.queries import rotate_key, switch_signing_on
-from tests.databases import sqlalchemy_url
 from tests.ground import STORE, Ground
 
 OLD, NEW, LOST = (Fernet.generate_key().decode() for _ in range(3))
@@ -217,7 +216,7 @@ async def test_rotations_of_signing_keys_meanwhile_are_all_kept(sealed: Ground, 
         async with sealed.database.transaction() as connection:
             secret, _ = await switch_signing_on(connection, subscription_id, BEFORE)
         latest[subscription_id] = (secret, "")
-    writing = Database(sqlalchemy_url(cleared_url), pool_size=1)
+    writing = Database(cleared_url, pool_size=1)
     done = asyncio.Event()
 
     async def write() -> None:
@@ -251,7 +250,7 @@ async def test_a_rotation_under_way_during_a_pass_is_no_process_with_an_old_key(
     async with sealed.database.transaction() as connection:
         await switch_signing_on(connection, subscription_id, BEFORE)
     freed = asyncio.Event()
-    rotating = Database(sqlalchemy_url(cleared_url), pool_size=1)
+    rotating = Database(cleared_url, pool_size=1)
     async with rotating.transaction() as connection:
         await rotate_key(connection, subscription_id, AFTER)
         run = Resealing(sealed.database, AFTER, on_pass=lambda number, _: freed.set() if number == 2 else None).run()

@@ -22,7 +22,7 @@ from storage.events.retention import (
     forget_ids,
     thin_day,
 )
-from tests.databases import cloned_database, sqlalchemy_url
+from tests.databases import cloned_database
 from tests.ground import STORE, Ground
 from tests.old_days import day_of, old_event
 
@@ -34,7 +34,7 @@ OTHER = "other"
 async def ground(database_template: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ground]:
     monkeypatch.setattr("storage.events.retention.LOCK_TIMEOUT", "30s")  # autovacuum may hold a table for a moment
     async with cloned_database(database_template) as url:
-        database = Database(sqlalchemy_url(url), pool_size=5)
+        database = Database(url, pool_size=5)
         ground = Ground(database)
         await ground.add_store()
         yield ground

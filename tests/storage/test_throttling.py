@@ -9,13 +9,12 @@ from domain.delivery.throttling import LONGEST_REST_SECONDS, SLOWED_FROM_PER_SEC
 from storage.database import Database
 from storage.deliveries.held import DrainState, drain_state
 from storage.subscriptions.state import slow_down
-from tests.databases import sqlalchemy_url
 from tests.ground import Ground
 
 
 @pytest.fixture
 async def ground(cleared_url: str) -> AsyncIterator[Ground]:
-    database = Database(sqlalchemy_url(cleared_url), pool_size=8)
+    database = Database(cleared_url, pool_size=8)
     ground = Ground(database)
     await ground.add_store()
     yield ground

@@ -18,7 +18,6 @@ from storage.unavailable import in_words
 from telemetry.worker_health import SDK_METRICS, SdkMetrics, worker_health
 from telemetry.worker_metrics import WorkerMetrics
 from temporal.client import temporal_client
-from tests.databases import sqlalchemy_url
 from tests.deadlines import eventually
 from tests.pipeline import pipeline
 from tests.receiver import Receiver
@@ -43,7 +42,7 @@ async def client(sdk: SdkMetrics, temporal: WorkflowEnvironment, monkeypatch: py
 @pytest.fixture
 async def page(sdk: SdkMetrics, database_url: str) -> AsyncIterator[str]:
     """Where the pages are; the worker behind them says that it does not work."""
-    database = Database(sqlalchemy_url(database_url), pool_size=2)
+    database = Database(database_url, pool_size=2)
     with hold_free() as held:
         port = held.getsockname()[1]
     registry = WorkerMetrics().registry

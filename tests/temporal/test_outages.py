@@ -13,7 +13,6 @@ from temporalio.testing import ActivityEnvironment
 from storage.database import Database
 from temporal.guards import guarded
 from temporal.outages import in_words, is_outage
-from tests.databases import sqlalchemy_url
 
 NOWHERE = "postgresql+asyncpg://nobody:nothing@127.0.0.1:9/none"
 
@@ -35,7 +34,7 @@ async def test_a_server_that_refuses_connections_is_named() -> None:
 
 
 async def test_a_connection_that_the_server_ends_is_an_outage(module_database_url: str) -> None:
-    database = Database(sqlalchemy_url(module_database_url), pool_size=1)
+    database = Database(module_database_url, pool_size=1)
     error = await error_of(database, "SELECT pg_terminate_backend(pg_backend_pid())")
     await database.close()
     assert is_outage(error)
@@ -53,7 +52,7 @@ def test_a_statement_on_a_connection_that_is_just_being_ended_is_an_outage() -> 
 
 
 async def test_a_server_that_is_stopping_is_quoted_without_the_statement(module_database_url: str) -> None:
-    database = Database(sqlalchemy_url(module_database_url), pool_size=1)
+    database = Database(module_database_url, pool_size=1)
     raising = "DO $$ BEGIN RAISE EXCEPTION 'the database system is starting up' USING ERRCODE = '57P03'; END $$"
     error = await error_of(database, raising)
     await database.close()
@@ -73,7 +72,7 @@ async def test_a_server_that_is_stopping_is_quoted_without_the_statement(module_
 async def test_what_an_operator_repairs_and_what_passes_are_outages(
     module_database_url: str, sqlstate: str, said: str
 ) -> None:
-    database = Database(sqlalchemy_url(module_database_url), pool_size=1)
+    database = Database(module_database_url, pool_size=1)
     raising = f"DO $$ BEGIN RAISE EXCEPTION 'as PostgreSQL says it' USING ERRCODE = '{sqlstate}'; END $$"
     error = await error_of(database, raising)
     await database.close()
@@ -82,7 +81,7 @@ async def test_what_an_operator_repairs_and_what_passes_are_outages(
 
 
 async def test_a_schema_that_does_not_fit_is_a_defect_with_its_remedy(module_database_url: str) -> None:
-    database = Database(sqlalchemy_url(module_database_url), pool_size=1)
+    database = Database(module_database_url, pool_size=1)
     error = await error_of(database, "SELECT * FROM missing")
     await database.close()
     assert not is_outage(error)
@@ -90,7 +89,7 @@ async def test_a_schema_that_does_not_fit_is_a_defect_with_its_remedy(module_dat
 
 
 async def test_an_error_about_data_is_no_outage_and_quotes_nothing(module_database_url: str) -> None:
-    database = Database(sqlalchemy_url(module_database_url), pool_size=1)
+    database = Database(module_database_url, pool_size=1)
     error = await error_of(database, "SELECT CAST('4111 1111 1111 1111' AS uuid)")
     await database.close()
     assert not is_outage(error)

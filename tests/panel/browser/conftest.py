@@ -9,7 +9,6 @@ from playwright.async_api import Browser, async_playwright
 
 from local.stack_file import Stack
 from storage.database import Database
-from tests.databases import sqlalchemy_url
 from tests.node_packages import node_modules
 from tests.panel.browser.live import LiveShop
 from tests.panel.browser.people import People
@@ -44,7 +43,7 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
 @pytest.fixture(scope="package")
 async def stack_database(stack: Stack) -> AsyncIterator[Database]:
     """The stack's database."""
-    database = Database(sqlalchemy_url(stack.database), pool_size=2)
+    database = Database(stack.database, pool_size=2)
     yield database
     await database.close()
 
