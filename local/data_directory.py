@@ -52,8 +52,8 @@ class DataDirectory:
         """Create the directory. An existing one keeps its mode. Raises StackError if it cannot be created or is not
         writable."""
         try:
-            make_private_directory(self.root)
-            make_private_directory(self.root / "logs")
+            make_directory(self.root)
+            make_directory(self.root / "logs")
         except OSError as error:
             raise StackError(
                 f"The data directory {self.root} cannot be created: {error.strerror}. Use another one with --data-dir."
@@ -138,10 +138,12 @@ class DataDirectory:
         return None
 
 
-def make_private_directory(path: Path) -> None:
-    """Create the directory and its missing parents with mode 0700. Existing directories keep their mode."""
+def make_directory(path: Path, mode: int = PRIVATE_DIRECTORY) -> None:
+    """Create the directory and its missing parents with this mode, whatever the umask. Existing ones keep theirs."""
     for directory in (*reversed(path.parents), path):
-        directory.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+        if not directory.is_dir():
+            directory.mkdir(mode, exist_ok=True)  # another `up` may just have made it
+            directory.chmod(mode)
 
 
 def write_private(path: Path, text: str) -> None:

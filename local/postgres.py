@@ -21,7 +21,7 @@ from pathlib import Path
 
 import asyncpg
 
-from local.data_directory import StackError, tail
+from local.data_directory import StackError, make_directory, tail
 from local.ports import HOST
 from local.processes import Account, Component, bare_environment, command_line, ending, run_to_end, send, titled, until
 
@@ -113,7 +113,7 @@ def shared_programs(copies: Path = SHARED_COPIES) -> Path:
     target = copies / f"postgres-{distribution.version}-{digest}"
     if not target.is_dir():
         try:
-            _make_public(copies)
+            make_directory(copies, 0o755)
             with _held(copies):
                 if not target.is_dir():
                     _copy_whole(copies / ".incoming", target)
@@ -152,14 +152,6 @@ def _copy_whole(incoming: Path, target: Path) -> None:
     for path in (incoming, *incoming.rglob("*")):
         path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
     incoming.rename(target)
-
-
-def _make_public(path: Path) -> None:
-    """Create the directory and its missing parents with mode 0755, whatever the umask."""
-    for directory in (*reversed(path.parents), path):
-        if not directory.is_dir():
-            directory.mkdir()
-            directory.chmod(0o755)
 
 
 @dataclass(frozen=True)

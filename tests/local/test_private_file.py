@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local.data_directory import make_private_directory, remove, write_private
+from local.data_directory import make_directory, remove, write_private
 
 
 def mode_of(path: Path) -> int:
@@ -65,7 +65,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> Non
 
 def test_missing_directories_are_private_and_existing_ones_keep_their_mode(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    make_private_directory(tmp_path / "a" / "b")
+    make_directory(tmp_path / "a" / "b")
     assert [mode_of(path) for path in (tmp_path, tmp_path / "a", tmp_path / "a" / "b")] == [0o755, 0o700, 0o700]
 
 
