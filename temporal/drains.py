@@ -6,14 +6,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Literal
 from uuid import UUID
 
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 
-from domain.delivery.identity import backfill_workflow_id, drain_workflow_id, recover_workflow_id
+from domain.delivery.identity import bulk_action_workflow_id, drain_workflow_id
 from domain.urls.targets import shown_target
 from storage.database import Database
 from storage.deliveries.held import subscriptions_to_drain
@@ -57,19 +56,14 @@ async def signal_drain(client: Client, task_queue: str, task: DrainTask, signal:
 
 
 async def start_bulk_action(
-    client: Client,
-    task_queue: str,
-    kind: Literal["recover", "backfill"],
-    action_id: UUID,
-    subscription_id: UUID,
-    url: str,
+    client: Client, task_queue: str, kind: str, action_id: UUID, subscription_id: UUID, url: str
 ) -> None:
-    """Start a recovery or backfill, unless its workflow runs. Raises `RPCError` if Temporal is away."""
+    """Start a `recover` or `backfill`, unless its workflow runs. Raises `RPCError` if Temporal is away."""
     target = shown_target(url)
     await client.start_workflow(
         kind,
         BulkActionTask(str(action_id), str(subscription_id), target),
-        id=recover_workflow_id(action_id) if kind == "recover" else backfill_workflow_id(action_id),
+        id=bulk_action_workflow_id(kind, action_id),
         task_queue=task_queue,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         static_summary=as_summary(f"{kind} · {target}"),

@@ -87,11 +87,8 @@ class ActionStarts:
         """Wait until a test has ended. Raises `WorkflowFailureError` if the test of a draft has timed out."""
         await self._client.get_workflow_handle(_test_workflow_id(ref)).result()
 
-    async def recover(self, recover_id: UUID, subscription_id: UUID, url: str) -> None:
-        await start_bulk_action(self._client, self._task_queue, "recover", recover_id, subscription_id, url)
-
-    async def backfill(self, backfill_id: UUID, subscription_id: UUID, url: str) -> None:
-        await start_bulk_action(self._client, self._task_queue, "backfill", backfill_id, subscription_id, url)
+    async def bulk_action(self, kind: str, action_id: UUID, subscription_id: UUID, url: str) -> None:
+        await start_bulk_action(self._client, self._task_queue, kind, action_id, subscription_id, url)
 
 
 def _test_workflow_id(ref: DraftTestRef) -> str:

@@ -103,9 +103,8 @@ class BulkActions(StoreActions):
         return await count_missing(connection, self.store_code, subscription.id, wanted.window)
 
     async def _start(self, kind: BulkActionKind, action_id: UUID, subscription: SubscriptionRow) -> None:
-        start = self.resources.starts.recover if kind is BulkActionKind.RECOVER else self.resources.starts.backfill
         async with temporal_call():
-            await start(action_id, subscription.id, subscription.url)
+            await self.resources.starts.bulk_action(kind, action_id, subscription.id, subscription.url)
 
     async def _audit(self, connection: AsyncConnection, action: NewBulkAction) -> None:
         window = action.window

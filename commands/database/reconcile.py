@@ -14,12 +14,12 @@ from temporalio.client import (
     WorkflowExecutionDescription,
     WorkflowExecutionStatus,
 )
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from commands.configuration import Installation, with_installation
 from commands.database.connection import in_database
 from commands.terminal import BarOrLines, counted, failed, say, show_records
-from domain.delivery.identity import backfill_workflow_id, recover_workflow_id
+from domain.delivery.identity import bulk_action_workflow_id
 from storage.database import Database
 from storage.deliveries.retries import (
     OwnedDelivery,
@@ -30,7 +30,7 @@ from storage.deliveries.retries import (
     running_bulk_actions,
 )
 from storage.deliveries.transitions import own_retries
-from temporal.client import temporal_client
+from temporal.client import found_or_none, temporal_client
 from temporal.codec import data_converter
 from temporal.retries import Retries
 from temporal.starts import ActionStarts
@@ -103,13 +103,11 @@ async def _reconciled(
 
     async def action(one: RunningBulkAction) -> None:
         nonlocal lost_actions
-        recovers = one.kind == "recover"
-        workflow_id = recover_workflow_id(one.id) if recovers else backfill_workflow_id(one.id)
-        if await _runs(client.get_workflow_handle(workflow_id).describe()):
+        if await _runs(client.get_workflow_handle(bulk_action_workflow_id(one.kind, one.id)).describe()):
             return
         lost_actions += 1
         if not dry_run:
-            await (starts.recover if recovers else starts.backfill)(one.id, one.subscription_id, one.url)
+            await starts.bulk_action(one.kind, one.id, one.subscription_id, one.url)
 
     await _all([*(partial(delivery, one) for one in deliveries), *(partial(action, one) for one in actions)])
     for at in range(0, 0 if dry_run else len(lost_deliveries), START_BATCH):
@@ -130,13 +128,9 @@ async def _is_owned(client: Client, delivery: OwnedDelivery) -> bool:
 
 async def _runs(description: Awaitable[ActivityExecutionDescription | WorkflowExecutionDescription]) -> bool:
     """Return True if what Temporal describes is running, False if Temporal does not know it."""
-    try:
-        described = await description
-    except RPCError as error:
-        if error.status is not RPCStatusCode.NOT_FOUND:
-            raise
-        return False
-    return described.status in (ActivityExecutionStatus.RUNNING, WorkflowExecutionStatus.RUNNING)
+    described = await found_or_none(description)
+    running = (ActivityExecutionStatus.RUNNING, WorkflowExecutionStatus.RUNNING)
+    return described is not None and described.status in running
 
 
 async def _all(works: list[Callable[[], Awaitable[None]]]) -> None:

@@ -52,12 +52,9 @@ def draft_test_workflow_id(test_id: UUID) -> str:
     return f"draft-test/{test_id}"
 
 
-def recover_workflow_id(recover_id: UUID) -> str:
-    return f"recover/{recover_id}"
-
-
-def backfill_workflow_id(backfill_id: UUID) -> str:
-    return f"backfill/{backfill_id}"
+def bulk_action_workflow_id(kind: str, action_id: UUID) -> str:
+    """Return the id of the workflow of a bulk action, a `recover` or a `backfill`."""
+    return f"{kind}/{action_id}"
 
 
 def batch_workflow_id(batch_id: UUID) -> str:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from domain.delivery.identity import backfill_workflow_id, recover_workflow_id
+from domain.delivery.identity import bulk_action_workflow_id
 from tests.api.acting import ActionStarts
 from tests.deadlines import eventually
 from tests.receiver import Receiver, status
@@ -64,7 +64,8 @@ class TestRecover:
         stopped = await acting.acted(f"recover/{begun['recoverId']}/cancel")
         assert (stopped["status"], stopped["opened"], stopped["waiting"]) == ("cancelled", 500, 500)
         assert (stopped["done"], stopped["delivered"], stopped["failedAgain"]) == (0, 0, 0)
-        workflow = acting.running.client.get_workflow_handle(recover_workflow_id(UUID(begun["recoverId"])))
+        workflow_id = bulk_action_workflow_id("recover", UUID(begun["recoverId"]))
+        workflow = acting.running.client.get_workflow_handle(workflow_id)
         async with asyncio.timeout(10):
             await workflow.result()
         await acting.acted(f"subscription/{subscription}/disable")
@@ -150,7 +151,8 @@ class TestBackfill:
         assert "Backfill" in await acting.refused(f"subscription/{subscription}/recover", recover)
         stopped = await acting.acted(f"backfill/{begun['backfillId']}/cancel")
         assert (stopped["status"], stopped["opened"], stopped["waiting"]) == ("cancelled", 1, 1)
-        workflow = acting.running.client.get_workflow_handle(backfill_workflow_id(UUID(begun["backfillId"])))
+        workflow_id = bulk_action_workflow_id("backfill", UUID(begun["backfillId"]))
+        workflow = acting.running.client.get_workflow_handle(workflow_id)
         async with asyncio.timeout(10):
             await workflow.result()
         assert await acting.audit() == [

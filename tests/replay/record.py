@@ -21,12 +21,11 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, W
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from domain.delivery.identity import (
-    backfill_workflow_id,
+    bulk_action_workflow_id,
     draft_test_workflow_id,
     drain_workflow_id,
     event_workflow_id,
     expiry_workflow_id,
-    recover_workflow_id,
 )
 from domain.expiry.rows import Kind
 from storage.deliveries.bulk_actions import BulkActionKind
@@ -191,8 +190,8 @@ async def recovered(stage: Stage) -> WorkflowHandle[object, object]:
     await stage.running.until_statuses({"exhausted": 1})
     await stage.running.edit(subscription_id, status="active")
     action_id = await begun_bulk_action(stage.running, BulkActionKind.RECOVER, subscription_id, 1)
-    await stage.acting.recover(action_id, subscription_id, url)
-    return await stage.ended(recover_workflow_id(action_id))
+    await stage.acting.bulk_action(BulkActionKind.RECOVER, action_id, subscription_id, url)
+    return await stage.ended(bulk_action_workflow_id(BulkActionKind.RECOVER, action_id))
 
 
 @scenario("backfill.everything")
@@ -202,8 +201,8 @@ async def backfilled(stage: Stage) -> WorkflowHandle[object, object]:
     await eventually(lambda: _matched(stage), DEADLINE_SECONDS, "matched")
     subscription_id = await stage.running.subscribe("CustomerUpdated", url)
     action_id = await begun_bulk_action(stage.running, BulkActionKind.BACKFILL, subscription_id, 2)
-    await stage.acting.backfill(action_id, subscription_id, url)
-    return await stage.ended(backfill_workflow_id(action_id))
+    await stage.acting.bulk_action(BulkActionKind.BACKFILL, action_id, subscription_id, url)
+    return await stage.ended(bulk_action_workflow_id(BulkActionKind.BACKFILL, action_id))
 
 
 @scenario("run-expiry-schedule.two-days")

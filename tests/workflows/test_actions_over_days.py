@@ -5,7 +5,7 @@ from uuid import UUID
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
-from domain.delivery.identity import backfill_workflow_id, drain_workflow_id, recover_workflow_id
+from domain.delivery.identity import bulk_action_workflow_id, drain_workflow_id
 from storage.deliveries.bulk_actions import BulkActionKind
 from storage.subscriptions.queries import disable, enable, pause, resume
 from temporal.starts import ActionStarts
@@ -80,9 +80,9 @@ async def test_what_is_recovered_is_sent_at_once_and_has_its_whole_schedule_agai
         await running.until_statuses({"exhausted": 1})
         await running.edit(subscription_id, retry_schedule=[DAY])
         action_id = await begun_bulk_action(running, BulkActionKind.RECOVER, subscription_id, 1)
-        await acting(running).recover(action_id, subscription_id, receiver.url("/hook"))
+        await acting(running).bulk_action(BulkActionKind.RECOVER, action_id, subscription_id, receiver.url("/hook"))
         await sent_again_after_its_day(running, skipping, receiver, subscription_id, before=1)
-        await ended(running, recover_workflow_id(action_id))
+        await ended(running, bulk_action_workflow_id(BulkActionKind.RECOVER, action_id))
         assert (await progress_of(running, action_id, BulkActionKind.RECOVER)).status == "finished"
 
 
@@ -100,9 +100,9 @@ async def test_what_is_backfilled_is_sent_at_once_and_has_a_schedule_like_any_ot
         receiver.script(status(503))
         subscription_id = await running.subscribe(EVENT, receiver.url("/hook"), retry_schedule=[DAY])
         action_id = await begun_bulk_action(running, BulkActionKind.BACKFILL, subscription_id, 1)
-        await acting(running).backfill(action_id, subscription_id, receiver.url("/hook"))
+        await acting(running).bulk_action(BulkActionKind.BACKFILL, action_id, subscription_id, receiver.url("/hook"))
         await sent_again_after_its_day(running, skipping, receiver, subscription_id, before=0)
-        await ended(running, backfill_workflow_id(action_id))
+        await ended(running, bulk_action_workflow_id(BulkActionKind.BACKFILL, action_id))
         assert (await progress_of(running, action_id, BulkActionKind.BACKFILL)).status == "finished"
 
 

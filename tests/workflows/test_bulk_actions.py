@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from domain.delivery.identity import backfill_workflow_id, message_id, recover_workflow_id
+from domain.delivery.identity import bulk_action_workflow_id, message_id
 from storage.deliveries.bulk_actions import (
     BulkActionKind,
     BulkActionProgress,
@@ -28,7 +28,6 @@ from tests.pipeline import STORE, Pipeline, pipeline
 from tests.receiver import Receiver, status
 
 NAME = "CustomerUpdated"
-IDS = {BulkActionKind.RECOVER: recover_workflow_id, BulkActionKind.BACKFILL: backfill_workflow_id}
 
 
 @pytest.fixture
@@ -54,15 +53,14 @@ async def begin(
     """An act on everything, begun."""
     action_id = await begun_bulk_action(running, kind, subscription_id, count)
     acting = ActionStarts(running.client, running.settings.task_queue)
-    start = acting.recover if kind is BulkActionKind.RECOVER else acting.backfill
-    await start(action_id, subscription_id, "http://receiver.example.com/hook")
+    await acting.bulk_action(kind, action_id, subscription_id, "http://receiver.example.com/hook")
     return action_id
 
 
 async def ended(running: Pipeline, action_id: UUID, kind: BulkActionKind) -> BulkActionProgress:
     """How it stands once its workflow has ended."""
     async with asyncio.timeout(60):
-        await running.client.get_workflow_handle(IDS[kind](action_id)).result()
+        await running.client.get_workflow_handle(bulk_action_workflow_id(kind, action_id)).result()
     return await progress_of(running, action_id, kind)
 
 
@@ -218,7 +216,8 @@ async def test_an_ordered_subscription_gets_the_past_before_what_comes_meanwhile
     subscription_id = await running.subscribe(NAME, receiver.url("/hook"), ordered=True)
     action_id = await begun_bulk_action(running, BulkActionKind.BACKFILL, subscription_id, 520)
     [new] = await emitted(running, 1)  # held, and not let go before what was accepted earlier is there
-    await ActionStarts(running.client, running.settings.task_queue).backfill(action_id, subscription_id, "http://x/")
+    acting = ActionStarts(running.client, running.settings.task_queue)
+    await acting.bulk_action(BulkActionKind.BACKFILL, action_id, subscription_id, "http://x/")
     assert (await ended(running, action_id, BulkActionKind.BACKFILL)).opened == 520
     await running.until_statuses({"delivered": 521}, 60)
     in_order = await running.execute(

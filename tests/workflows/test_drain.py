@@ -234,7 +234,8 @@ async def test_what_a_dying_worker_held_finds_its_drain(database_url: str, tempo
 async def test_a_bulk_action_that_temporal_refuses_holds_up_no_drain(
     database_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("temporal.drains.recover_workflow_id", lambda _: "x" * 1001)  # longer than Temporal accepts
+    too_long = "x" * 1001
+    monkeypatch.setattr("temporal.drains.bulk_action_workflow_id", lambda kind, action_id: too_long)
     async with Receiver() as receiver, pipeline(database_url, temporal.client) as running:
         subscription_id = await running.subscribe("CustomerUpdated", receiver.url("/hook"))
         await running.emit("CustomerUpdated", "{}")
