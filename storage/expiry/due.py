@@ -181,11 +181,8 @@ class StoredAndViewedDue:
                     yield page
 
     async def _viewed_pages(self, search: Search, page_rows: int) -> AsyncGenerator[list[FoundRow], None]:
-        start = search.after.instant
-        after = (start, search.after.identity)
-        rows = self._viewed.due_pages(
-            search.store_code, search.kind, start, search.until, after=after, page_rows=page_rows
-        )
+        after = (search.after.instant, search.after.identity)
+        rows = self._viewed.due_pages(search.store_code, search.kind, after, search.until, page_rows)
         async with aclosing(rows):
             async for page in rows:
                 yield [FoundRow(row.instant, row.identity) for row in page]

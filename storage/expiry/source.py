@@ -86,30 +86,21 @@ class PlatformRows:
             await self._pool.close()
 
     async def due_pages(
-        self,
-        store_code: str,
-        kind: Kind,
-        start: datetime,
-        end: datetime,
-        *,
-        after: tuple[datetime, UUID] | None = None,
-        page_rows: int = 1_000,
+        self, store_code: str, kind: Kind, after: tuple[datetime, UUID], end: datetime, page_rows: int
     ) -> AsyncGenerator[list[DueRow], None]:
-        """Yield rows that expire from `start` on and before `end`, by instant and id, beginning behind `after`.
+        """Yield rows that expire before `end`, by instant and id, beginning behind `after`.
 
         One snapshot and one connection are held until the iteration ends (use `contextlib.aclosing` if it may end
         early). `imported_at` is the row's `updated_at`, the best approximation. Rows that are not valid for an event
         are skipped and logged as warnings. Raises SourceUnusableError.
         """
         relation = RELATIONS[kind]
-        statement = f"{_select(relation)} AND {relation.instant} >= $2 AND {relation.instant} < $3"
-        parameters: list[Any] = [store_code, start, end]
-        if after is not None:
-            statement += f" AND ({relation.instant}, {relation.identity}) > ($4, $5)"
-            parameters += after
-        statement += f" ORDER BY {relation.instant}, {relation.identity}"
+        start, identity = after
+        position = f"{relation.instant}, {relation.identity}"
+        condition = f"{relation.instant} >= $2 AND {relation.instant} < $3 AND ({position}) > ($2, $4)"
+        statement = f"{_select(relation)} AND {condition} ORDER BY {position}"
         async with self._reading(relation) as connection:
-            cursor = await connection.cursor(statement, *parameters)
+            cursor = await connection.cursor(statement, store_code, start, end, identity)
             while records := await cursor.fetch(page_rows):
                 page = _rows(relation, records)
                 if page:

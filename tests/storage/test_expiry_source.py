@@ -21,6 +21,7 @@ from tests.ground import STORE
 
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 NEXT_DAY = DAY + timedelta(days=1)
+BEFORE = (DAY - timedelta(microseconds=1), UUID(int=2**128 - 1))
 
 kinds = pytest.mark.parametrize("kind", list(Kind))
 
@@ -74,13 +75,15 @@ async def source(platform: Platform) -> AsyncIterator[PlatformRows]:
     await rows.close()
 
 
-async def pages(source: PlatformRows, kind: Kind, **options: Any) -> list[list[DueRow]]:
-    async with aclosing(source.due_pages(STORE, kind, DAY, NEXT_DAY, **options)) as found:
+async def pages(
+    source: PlatformRows, kind: Kind, after: tuple[datetime, UUID] = BEFORE, page_rows: int = 1_000
+) -> list[list[DueRow]]:
+    async with aclosing(source.due_pages(STORE, kind, after, NEXT_DAY, page_rows)) as found:
         return [page async for page in found]
 
 
-async def due(source: PlatformRows, kind: Kind, **options: Any) -> list[DueRow]:
-    return [row for page in await pages(source, kind, **options) for row in page]
+async def due(source: PlatformRows, kind: Kind, after: tuple[datetime, UUID] = BEFORE) -> list[DueRow]:
+    return [row for page in await pages(source, kind, after) for row in page]
 
 
 OTHERWISE: dict[Kind, list[dict[str, Any]]] = {
