@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from domain.access import Scope
 from local.data_directory import DataDirectory, StackError, begin_log, remove
 from local.health import fetch
 from local.ports import HOST, PortReservations, PortWish, read_remembered, remember
@@ -136,7 +135,7 @@ async def ensure_access(address: str, secrets: Secrets) -> None:
     async with _database(address) as database, database.transaction() as connection:
         await create_store(connection, STORE, "Default")
         await ensure_administrator(connection, secrets.admin.username, secrets.admin.password)
-        await ensure_api_key(connection, KEY_NAME, secrets.api_key, (Scope.ADMIN,))
+        await ensure_api_key(connection, KEY_NAME, secrets.api_key)
 
 
 def _database(address: str) -> Database:

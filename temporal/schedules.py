@@ -35,6 +35,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from domain.delivery.identity import expiry_schedule_id, expiry_workflow_id
 from domain.expiry.rows import Kind
 from storage.access.stores import list_stores
+from storage.access.tables import Store
 from storage.database import Database
 from storage.events.days import make_coming_days
 from storage.expiry.scans import covered_stores, stores_with_late_rows
@@ -127,14 +128,6 @@ async def _is_as_wanted(client: Client, found: ScheduleDescription, wanted: Sche
 
 
 @dataclass(frozen=True)
-class StoreSchedules:
-    """Store whose schedules to maintain: one for each kind, at the local hour of its time zone."""
-
-    store_code: str
-    timezone: str
-
-
-@dataclass(frozen=True)
 class SyncResult:
     """Ids of the schedules that were created, updated, removed, refused by Temporal (with its reason), and paused."""
 
@@ -169,14 +162,14 @@ class ScheduleStatus:
 
 @dataclass(eq=False)
 class ExpirySchedules:
-    """The expiry schedules in Temporal. Every call may raise RPCError."""
+    """The expiry schedules in Temporal: of each store one for each kind. Every call may raise RPCError."""
 
     client: Client
     _: KW_ONLY
     task_queue: str
     local_hour: int
 
-    async def sync(self, stores: Iterable[StoreSchedules], *, thorough: bool) -> SyncResult:
+    async def sync(self, stores: Iterable[Store], *, thorough: bool) -> SyncResult:
         """Create, update and remove schedules until they match the stores. Paused schedules stay paused. The settings
         that the list of schedules shows are always compared; `thorough` also describes each schedule."""
         result = SyncResult()
@@ -186,7 +179,7 @@ class ExpirySchedules:
                 listed.setdefault(entry.id, entry)  # a schedule that was removed and created again may be listed twice
                 if entry.schedule and entry.schedule.state.paused:
                     result.paused.add(entry.id)
-        wanted = {expiry_schedule_id(store.store_code, kind): (store, kind) for store in stores for kind in Kind}
+        wanted = {expiry_schedule_id(store.code, kind): (store, kind) for store in stores for kind in Kind}
         for schedule_id, (store, kind) in wanted.items():
             found = listed.get(schedule_id)
             if found is None or thorough or self._has_drifted(found, store):
@@ -195,10 +188,10 @@ class ExpirySchedules:
             await self._remove(schedule_id, result)
         return result
 
-    async def sync_store(self, store: StoreSchedules) -> SyncResult:
+    async def sync_store(self, store: Store) -> SyncResult:
         result = SyncResult()
         for kind in Kind:
-            await self._ensure(expiry_schedule_id(store.store_code, kind), store, kind, result)
+            await self._ensure(expiry_schedule_id(store.code, kind), store, kind, result)
         return result
 
     async def status(self, store_code: str, kind: Kind) -> ScheduleStatus:
@@ -257,7 +250,7 @@ class ExpirySchedules:
         )
         return workflow_id
 
-    async def _ensure(self, schedule_id: str, store: StoreSchedules, kind: Kind, result: SyncResult) -> None:
+    async def _ensure(self, schedule_id: str, store: Store, kind: Kind, result: SyncResult) -> None:
         """Create or update a schedule. One that Temporal refuses holds up no other."""
         try:
             match await ensure_schedule(self.client, schedule_id, self._schedule(store, kind)):
@@ -279,21 +272,21 @@ class ExpirySchedules:
         if ours and await _exists(handle.delete()):
             result.removed.append(schedule_id)
 
-    def _schedule(self, store: StoreSchedules, kind: Kind) -> Schedule:
+    def _schedule(self, store: Store, kind: Kind) -> Schedule:
         return Schedule(
             action=ScheduleActionStartWorkflow(
                 RUN_WORKFLOW,
-                ExpiryRun(store.store_code, kind),
-                id=expiry_schedule_id(store.store_code, kind),
+                ExpiryRun(store.code, kind),
+                id=expiry_schedule_id(store.code, kind),
                 task_queue=self.task_queue,
-                typed_search_attributes=expiry_attributes(store.store_code, kind),
-                static_summary=f"{kind} · {store.store_code}",
+                typed_search_attributes=expiry_attributes(store.code, kind),
+                static_summary=f"{kind} · {store.code}",
             ),
             spec=daily(self.local_hour, store.timezone),
             policy=SchedulePolicy(overlap=OVERLAP, catchup_window=CATCH_UP),
         )
 
-    def _has_drifted(self, entry: ScheduleListDescription, store: StoreSchedules) -> bool:
+    def _has_drifted(self, entry: ScheduleListDescription, store: Store) -> bool:
         listed = entry.schedule
         return (
             listed is None
@@ -333,8 +326,7 @@ async def ensure_retention(client: Client, task_queue: str) -> Upkeep:
 
 async def sync_all(database: Database, schedules: ExpirySchedules, *, thorough: bool) -> SyncResult:
     """Bring the schedules in line with the stores in the database. Raises the errors of database and Temporal."""
-    stores = await database.run(list_stores)
-    result = await schedules.sync((StoreSchedules(store.code, store.timezone) for store in stores), thorough=thorough)
+    result = await schedules.sync(await database.run(list_stores), thorough=thorough)
     if result.changed:
         changed = (len(result.created), len(result.updated), len(result.removed))
         logger.info("schedules synchronised: %d created, %d updated, %d removed", *changed)

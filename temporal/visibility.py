@@ -60,11 +60,6 @@ def search_attributes(events: Sequence[EventRef], targets: Sequence[str]) -> Typ
     return _attributes(_fitting(stores), _fitting(names), event_ids, _fitting(sorted(set(map(_host, targets)))))
 
 
-def attributes_of(store_code: str, event_name: str, *event_ids: UUID) -> TypedSearchAttributes:
-    """Return the search attributes by which the Web UI finds a workflow of one store and event."""
-    return _attributes([store_code], [event_name], [str(event_id) for event_id in event_ids])
-
-
 def attributes_to(
     target: str, store_code: str, event_name: str, *event_ids: UUID, hidden: bool
 ) -> TypedSearchAttributes:
@@ -172,4 +167,4 @@ def scan_summary(task: ScanTask) -> str:
 
 def expiry_attributes(store_code: str, kind: str) -> TypedSearchAttributes:
     """Return the search attributes by which the Web UI finds an expiry workflow."""
-    return attributes_of(store_code, EVENT_NAMES[Kind(kind)])
+    return _attributes([store_code], [EVENT_NAMES[Kind(kind)]], [])

@@ -21,7 +21,7 @@ from storage.access.tables import Store
 from storage.expiry.scans import coverage, recent_scans
 from storage.expiry.source import SourceAwayError, SourceUnusableError
 from storage.expiry.tables import ExpiryCoverage, ExpiryScan
-from temporal.schedules import ScheduleStatus, StoreSchedules
+from temporal.schedules import ScheduleStatus
 
 SCANS_SHOWN = 30
 """Number of scans in the details of a schedule."""
@@ -78,7 +78,7 @@ class ScheduleActions(StoreActions):
         """Create and repair the schedules now, as workers do every minute. Paused schedules stay paused."""
         store = await self.resources.database.run(self._store)
         async with temporal_call():
-            return Synced.of(await self.resources.schedules.sync_store(StoreSchedules(store.code, store.timezone)))
+            return Synced.of(await self.resources.schedules.sync_store(store))
 
     async def trigger(self, kind: Kind, day: date | None) -> Triggered:
         """Scan a day now; default: the day that is due today."""

@@ -13,7 +13,7 @@ from storage.access.stores import find_store
 from storage.database import Database
 from storage.unavailable import is_unavailable
 from temporal.outages import in_words
-from temporal.schedules import ExpirySchedules, StoreSchedules
+from temporal.schedules import ExpirySchedules
 
 SYNC_SECONDS = 10.0
 """Timeout of the update of one store."""
@@ -50,7 +50,7 @@ class ScheduleSync:
                 async with asyncio.timeout(SYNC_SECONDS):
                     store = await self._database.run(find_store, store_code)
                     if store is not None:
-                        await self._schedules.sync_store(StoreSchedules(store.code, store.timezone))
+                        await self._schedules.sync_store(store)
             except Exception as error:
                 if not isinstance(error, RPCError | RuntimeError) and not is_unavailable(error):
                     raise

@@ -11,8 +11,6 @@ from storage.access.tables import AuditEntry
 from storage.listing import Condition, FieldKind, ListField, filtered
 from storage.mapping import all_as, table_of
 
-"""Replacement for a secret wherever it would be shown."""
-
 _C = table_of(AuditEntry).c
 
 AUDIT_FIELDS: Mapping[str, ListField] = {

@@ -181,21 +181,14 @@ async def use_refresh_token(connection: AsyncConnection, token: str) -> tuple[UU
     return None
 
 
-async def ensure_administrator(
-    connection: AsyncConnection,
-    username: str,
-    password: str,
-    scopes: Iterable[str] = (Scope.ADMIN,),
-    stores: Iterable[str] = (ALL_STORES,),
-) -> None:
-    """Create the administrator unless the name exists; an existing one retains password and rights."""
+async def ensure_administrator(connection: AsyncConnection, username: str, password: str) -> None:
+    """Create the administrator, with all rights, unless the name exists: it retains password and rights then."""
     if await find_administrator(connection, username=username) is None:
-        await create_administrator(connection, username, await Passwords().hash(password), scopes, stores)
+        hashed = await Passwords().hash(password)
+        await create_administrator(connection, username, hashed, (Scope.ADMIN,), (ALL_STORES,))
 
 
-async def ensure_api_key(
-    connection: AsyncConnection, name: str, key: str, scopes: Iterable[str], stores: Iterable[str] = (ALL_STORES,)
-) -> None:
-    """Store the key unless it is there already, revoked or not."""
+async def ensure_api_key(connection: AsyncConnection, name: str, key: str) -> None:
+    """Store the key, with all rights, unless it is there already, revoked or not."""
     if await connection.scalar(select(col(ApiKey.id)).where(col(ApiKey.key_sha256) == digest(key))) is None:
-        await create_key(connection, name, key, scopes, stores)
+        await create_key(connection, name, key, (Scope.ADMIN,), (ALL_STORES,))

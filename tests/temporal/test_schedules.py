@@ -32,9 +32,10 @@ from domain.expiry.calendar_days import day_start
 from domain.expiry.rows import Kind
 from domain.timestamps import zone
 from storage.access.stores import create_store
+from storage.access.tables import Store
 from storage.database import Database
 from temporal.messages import ExpiryRun
-from temporal.schedules import ExpirySchedules, ScheduleMaintenance, StoreSchedules, sync_all
+from temporal.schedules import ExpirySchedules, ScheduleMaintenance, sync_all
 from tests.deadlines import eventually
 from tests.expiry_ground import Scanning, scanning
 
@@ -81,12 +82,16 @@ async def until_paused(client: Client, store: str, kind: Kind) -> None:
     await eventually(listed, 20, "the list of schedules says that it is paused")
 
 
+def store(code: str, timezone: str) -> Store:
+    return Store(code=code, name=code, timezone=timezone)
+
+
 def ids_of(*stores: str) -> list[str]:
     return [expiry_schedule_id(store, kind) for store in stores for kind in Kind]
 
 
 async def test_each_store_gets_a_schedule_for_each_kind_at_its_local_hour(kept: Kept) -> None:
-    result = await kept.schedules().sync([StoreSchedules(kept.shop, "Asia/Kathmandu")], thorough=True)
+    result = await kept.schedules().sync([store(kept.shop, "Asia/Kathmandu")], thorough=True)
     assert sorted(result.created) == sorted(ids_of(kept.shop))
     status = await kept.schedules().status(kept.shop, Kind.POINTS)
     assert status.exists
@@ -100,7 +105,7 @@ async def test_each_store_gets_a_schedule_for_each_kind_at_its_local_hour(kept: 
 
 
 async def test_a_second_sync_changes_nothing(kept: Kept) -> None:
-    stores = [StoreSchedules(kept.shop, "Europe/Warsaw"), StoreSchedules("other", "UTC")]
+    stores = [store(kept.shop, "Europe/Warsaw"), store("other", "UTC")]
     await kept.schedules().sync(stores, thorough=True)
     await kept.until_listed(*ids_of(kept.shop, "other"))
     assert (await kept.schedules().sync(stores, thorough=True)).changed == 0
@@ -109,9 +114,9 @@ async def test_a_second_sync_changes_nothing(kept: Kept) -> None:
 
 @pytest.mark.parametrize("thorough", [True, False])
 async def test_a_changed_zone_and_hour_are_carried_over(kept: Kept, thorough: bool) -> None:
-    await kept.schedules().sync([StoreSchedules(kept.shop, "UTC")], thorough=True)
+    await kept.schedules().sync([store(kept.shop, "UTC")], thorough=True)
     await kept.until_listed(*ids_of(kept.shop))
-    result = await kept.schedules(9).sync([StoreSchedules(kept.shop, "America/New_York")], thorough=thorough)
+    result = await kept.schedules(9).sync([store(kept.shop, "America/New_York")], thorough=thorough)
     assert sorted(result.updated) == sorted(ids_of(kept.shop))
     status = await kept.schedules(9).status(kept.shop, Kind.COUPONS)
     assert status.next_run_at is not None
@@ -142,7 +147,7 @@ def _few_runs(schedule: Schedule) -> None:
 
 @pytest.mark.parametrize("drift", [_other_hour, _another_beside, _other_overlap, _other_store, _few_runs])
 async def test_what_somebody_changed_in_temporal_is_mended(kept: Kept, drift: object) -> None:
-    stores = [StoreSchedules(kept.shop, "Europe/Warsaw")]
+    stores = [store(kept.shop, "Europe/Warsaw")]
     await kept.schedules().sync(stores, thorough=True)
     before = (await kept.handle(kept.shop).describe()).schedule
 
@@ -159,21 +164,21 @@ async def test_what_somebody_changed_in_temporal_is_mended(kept: Kept, drift: ob
 
 
 async def test_a_removed_schedule_is_made_again(kept: Kept) -> None:
-    stores = [StoreSchedules(kept.shop, "Europe/Warsaw")]
+    stores = [store(kept.shop, "Europe/Warsaw")]
     await kept.schedules().sync(stores, thorough=True)
     await kept.handle(kept.shop).delete()
     assert (await kept.schedules().sync(stores, thorough=True)).created == [expiry_schedule_id(kept.shop, Kind.POINTS)]
 
 
 async def test_what_is_paused_stays_paused_whatever_is_mended(kept: Kept) -> None:
-    await kept.schedules().sync([StoreSchedules(kept.shop, "UTC")], thorough=True)
+    await kept.schedules().sync([store(kept.shop, "UTC")], thorough=True)
     assert await kept.schedules().pause(kept.shop, Kind.POINTS, "an audit")
-    await kept.schedules(9).sync([StoreSchedules(kept.shop, "Europe/Warsaw")], thorough=True)
+    await kept.schedules(9).sync([store(kept.shop, "Europe/Warsaw")], thorough=True)
     status = await kept.schedules().status(kept.shop, Kind.POINTS)
     assert (status.paused, status.note, status.next_run_at) == (True, "an audit", None)
 
     await until_paused(kept.client, kept.shop, Kind.POINTS)
-    result = await kept.schedules(9).sync([StoreSchedules(kept.shop, "Europe/Warsaw")], thorough=False)
+    result = await kept.schedules(9).sync([store(kept.shop, "Europe/Warsaw")], thorough=False)
     assert result.paused == {expiry_schedule_id(kept.shop, Kind.POINTS)}
     assert await kept.schedules().resume(kept.shop, Kind.POINTS, "done")
     assert not (await kept.schedules().status(kept.shop, Kind.POINTS)).paused
@@ -182,14 +187,14 @@ async def test_what_is_paused_stays_paused_whatever_is_mended(kept: Kept) -> Non
 
 async def test_schedules_without_a_store_go_and_those_of_others_stay(kept: Kept) -> None:
     neighbour = Kept(kept.client)
-    await neighbour.schedules().sync([StoreSchedules("theirs", "UTC")], thorough=True)
+    await neighbour.schedules().sync([store("theirs", "UTC")], thorough=True)
     await kept.client.create_schedule(
         "reports/daily", Schedule(action=ScheduleActionStartWorkflow("w", id="w", task_queue="q"), spec=ScheduleSpec())
     )
-    await kept.schedules().sync_store(StoreSchedules(kept.shop, "UTC"))
-    await kept.schedules().sync_store(StoreSchedules("gone", "UTC"))
+    await kept.schedules().sync_store(store(kept.shop, "UTC"))
+    await kept.schedules().sync_store(store("gone", "UTC"))
     await kept.until_listed(*ids_of("theirs", kept.shop, "gone"), "reports/daily")
-    result = await kept.schedules().sync([StoreSchedules(kept.shop, "UTC")], thorough=False)
+    result = await kept.schedules().sync([store(kept.shop, "UTC")], thorough=False)
     assert sorted(result.removed) == sorted(ids_of("gone"))
     await kept.until_listed(*ids_of("theirs", kept.shop), "reports/daily")
 
@@ -255,7 +260,7 @@ async def noon_in(days: int) -> datetime:
 @asynccontextmanager
 async def scheduled(url: str, environment: WorkflowEnvironment) -> AsyncIterator[Scanning]:
     async with scanning(url, environment) as running:
-        await running.schedules.sync([StoreSchedules("default", "UTC")], thorough=True)
+        await running.schedules.sync([store("default", "UTC")], thorough=True)
         yield running
 
 
