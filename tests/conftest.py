@@ -2,7 +2,6 @@
 
 import gc
 import os
-import shutil
 from collections.abc import AsyncIterator, Generator, Iterator
 from functools import partial
 
@@ -14,6 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 from xdist.remote import Producer
 
 from storage.database import SERVER_SETTINGS, Database
+from tests.browser import NO_CHROMIUM, installed_chromium
 from tests.chaos import isolation
 from tests.databases import cloned_database, migrated_template, server_url
 from tests.ground import Ground
@@ -111,9 +111,9 @@ def programs() -> None:
 @pytest.fixture(scope="session")
 def chromium(programs: None) -> str:
     """The path of the system's Chromium; skips where there is none."""
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    found = installed_chromium()
     if found is None:
-        pytest.skip("chromium is not installed (Debian: apt install chromium; .ci/run does), nor is CHROMIUM set")
+        pytest.skip(f"{NO_CHROMIUM}; .ci/run does")
     return found
 
 

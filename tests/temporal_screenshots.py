@@ -5,7 +5,6 @@ be seen, such as /opt/loyalty-webhooks.
 """
 
 import asyncio
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -18,9 +17,10 @@ from domain.events.catalogue import CATALOGUE
 from domain.wire.jsontext import dump
 from local.stack_file import Stack
 from temporal.retries import DELIVER_WEBHOOK
+from tests.browser import CHROMIUM_OPTIONS, NO_CHROMIUM, installed_chromium
 from tests.deadlines import eventually
 from tests.house import ROOT
-from tests.panel.browser.conftest import CHROMIUM_OPTIONS, SETTINGS
+from tests.panel.browser.conftest import SETTINGS
 from tests.panel.browser.live import LiveShop
 from tests.panel.browser.people import WIDE
 from tests.receiver import Exchange, Receiver, status
@@ -135,7 +135,7 @@ def main(chromium: str) -> None:
 
 
 if __name__ == "__main__":
-    installed = shutil.which("chromium")
+    installed = installed_chromium()
     if installed is None:
-        sys.exit("chromium is not installed (Debian: apt install chromium)")
+        sys.exit(NO_CHROMIUM)
     main(installed)

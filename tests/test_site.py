@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Request, async_playwright
 
+from tests.browser import CHROMIUM_OPTIONS
 from tests.house import ROOT
 from tests.test_makefile import make
 
@@ -107,7 +108,7 @@ async def test_the_search_box_finds_a_page_and_asks_no_other_host(address: str, 
         asked.append(request.url)
 
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
         page = await browser.new_page()
         page.set_default_timeout(BROWSER_MILLISECONDS)
         page.on("request", note)

@@ -15,10 +15,10 @@ from temporalio.testing import WorkflowEnvironment
 from tests.api.acting import EVENT, ActionStarts, acting_installation, in_a_new_store
 from tests.api.serving import serving
 from tests.authorization_server import AuthorizationServer
+from tests.browser import CHROMIUM_OPTIONS
 from tests.databases import cloned_database
 from tests.forward_proxy import tinyproxy
 from tests.node_packages import node_modules
-from tests.panel.browser.conftest import CHROMIUM_OPTIONS
 from tests.panel.browser.people import People
 from tests.receiver import Authority, Exchange, Receiver, client_of, status
 

@@ -20,9 +20,10 @@ from domain.wire.jsontext import dump
 from local.stack_file import Stack
 from storage.database import Database
 from tests.authorization_server import AuthorizationServer
+from tests.browser import CHROMIUM_OPTIONS, NO_CHROMIUM, installed_chromium
 from tests.forward_proxy import tinyproxy
 from tests.house import ROOT
-from tests.panel.browser.conftest import CHROMIUM_OPTIONS, SETTINGS
+from tests.panel.browser.conftest import SETTINGS
 from tests.panel.browser.live import LiveShop
 from tests.panel.browser.people import WIDE
 from tests.receiver import Authority, Exchange, Receiver, client_of, status
@@ -301,7 +302,7 @@ async def main(chromium: str) -> None:
 
 
 if __name__ == "__main__":
-    found = shutil.which("chromium")
+    found = installed_chromium()
     if found is None:
-        sys.exit("chromium is not installed (Debian: apt install chromium)")
+        sys.exit(NO_CHROMIUM)
     asyncio.run(main(found))

@@ -9,13 +9,13 @@ from playwright.async_api import Browser, async_playwright
 
 from local.stack_file import Stack
 from storage.database import Database
+from tests.browser import CHROMIUM_OPTIONS
 from tests.node_packages import node_modules
 from tests.panel.browser.live import LiveShop
 from tests.panel.browser.people import People
 from tests.stack import running_stack
 
 SETTINGS = {"BREAKER_FAILURES": "1000"}  # a story's receiver fails as it is told
-CHROMIUM_OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage"]  # containers often have neither
 
 
 @pytest.fixture(scope="session")
