@@ -50,7 +50,8 @@ OLDER = " **older than the code**"
 
 
 UNAFFECTED = "unaffected"
-"""Value of the trailer `Figures` of a commit that changes measured files and can change no figure, as by a rename."""
+"""Value of the trailer `Figures` of a commit that changes measured files and can change no figure, as by a rename. One
+that can change some names the results: `Figures: fairness-noisy floors`."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +115,15 @@ MEASUREMENTS = (
 )
 
 
-def is_older(result: dict[str, Any], measures: tuple[str, ...]) -> bool:
-    """Return True if a commit since that of a result changed these files and does not say `Figures: unaffected` in a
-    trailer, or if the result names no commit that is known here, as with a `+`, which says that files differed."""
+def is_older(name: str, result: dict[str, Any], measures: tuple[str, ...]) -> bool:
+    """Return True if a commit since that of a result changed these files, unless its trailer `Figures` leaves the
+    result out, or if the result names no commit that is known here, as with a `+`, which says that files differed."""
     commit = result["machine"].get("commit") or "none"
     values = "--format=%(trailers:key=Figures,valueonly,separator=%x20)"
     command = ["git", "log", "--no-merges", values, f"{commit}..HEAD", "--", *measures]
     since = subprocess.run(command, cwd=RESULTS.parents[1], capture_output=True, text=True, check=False)
-    return since.returncode != 0 or not all(line.startswith(UNAFFECTED) for line in since.stdout.splitlines())
+    known = {UNAFFECTED}.union(*(one.results for one in MEASUREMENTS)) - {name}
+    return since.returncode != 0 or any(not line or set(line.split()) - known for line in since.stdout.splitlines())
 
 
 def kept() -> dict[str, tuple[dict[str, Any], bool]]:
@@ -131,7 +133,7 @@ def kept() -> dict[str, tuple[dict[str, Any], bool]]:
         for name in measurement.results:
             if (path := RESULTS / f"{name}.json").exists():
                 result = json.loads(path.read_text())
-                found[name] = result, is_older(result, measurement.measures)
+                found[name] = result, is_older(name, result, measurement.measures)
     return found
 
 

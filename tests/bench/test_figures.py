@@ -36,12 +36,15 @@ def test_a_result_is_older_once_what_it_measures_has_changed(tmp_path: Path, mon
     result = {"machine": {"commit": changed("relay")}}
     changed("panel")
     changed("relay", "Rename it\n\nFigures: unaffected")
-    assert not figures.is_older(result, ("relay",))
-    assert figures.is_older(result, ("panel",))
-    assert figures.is_older({"machine": {}}, ("relay",))
+    assert not figures.is_older("burst-1", result, ("relay",))
+    assert figures.is_older("burst-1", result, ("panel",))
+    assert figures.is_older("burst-1", {"machine": {}}, ("relay",))
+    changed("relay", "Make batches small\n\nFigures: fairness-noisy floors")
+    assert not figures.is_older("burst-1", result, ("relay",))
+    assert figures.is_older("floors", result, ("relay",))
     changed("relay", "Figures: unaffected\n\nNot in a trailer.")
-    assert figures.is_older(result, ("relay",))
-    assert figures.is_older({"machine": {"commit": result["machine"]["commit"] + "+"}}, ("relay",))
+    assert figures.is_older("burst-1", result, ("relay",))
+    assert figures.is_older("burst-1", {"machine": {"commit": result["machine"]["commit"] + "+"}}, ("relay",))
 
 
 def test_a_result_names_its_machine_load_commit_and_command() -> None:
