@@ -190,7 +190,7 @@ class WorkerPool:
         self._kept: list[tuple[Component, Popen[bytes], asyncio.Task[None]]] = []
         self._replacements: dict[int, Component] = {}
 
-    async def add(self, *, in_place_of: str = "") -> None:
+    async def add(self, *, in_place_of: str = "") -> Component:
         """Start one more and wait until it works. `in_place_of`: the name of one that is to end then."""
         name = f"worker-{next(self._numbers)}"
         port = self._ports.reserve(PortWish(name, "a worker's health page"), None)
@@ -204,6 +204,7 @@ class WorkerPool:
         while not await component.ready():
             assert time.monotonic() < deadline, f"{name} does not work; see {component.log}"
             await asyncio.sleep(0.1)
+        return component
 
     def _start(self, component: Component) -> None:
         process = spawn(component)
@@ -232,11 +233,14 @@ class WorkerPool:
     async def roll(self) -> float:
         """Start a new one, then ask the oldest to end; how many seconds that took it."""
         oldest = self._kept[0][0].name
-        await self.add(in_place_of=oldest)
+        added = await self.add(in_place_of=oldest)
         ending = next(one for one in self._kept if one[0].name == oldest)
         self._kept.remove(ending)
-        _, process, keeping = ending
+        component, process, keeping = ending
         keeping.cancel()
+        # Killed meanwhile, on a slow machine, it has the new one in its place.
+        killed = [pid for pid, one in self._replacements.items() if one is component]
+        self._replacements |= dict.fromkeys([process.pid, *killed], added)
         asked_at = time.monotonic()
         process.send_signal(signal.SIGTERM)
         if not await ended(process, asked_at + ROLL_SECONDS):
