@@ -266,10 +266,11 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="1,000,000 waiting events and 20,000 slow ones too")
     parser.add_argument("--minutes", type=float, default=MINUTES, help=f"the longest it may take ({MINUTES:g})")
     parser.add_argument("--share", type=float, default=1.0, help="of the usual number of events, as in 0.1")
-    parser.add_argument("--output", type=Path, default=RESULTS / "floors.json", help="where the figures go, as JSON")
+    server = "development" if RunningTemporal.from_environment() is None else "running"
+    kept = RESULTS / f"floors{'-running' if server == 'running' else ''}.json"
+    parser.add_argument("--output", type=Path, default=kept, help="where the figures go, as JSON")
     asked = parser.parse_args()
     before, began, console = machine(), time.monotonic(), Console(width=130)
-    server = "development" if RunningTemporal.from_environment() is None else "running"
     run = Run(
         (asked.old, asked.new),
         asked.share,
