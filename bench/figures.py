@@ -5,8 +5,8 @@
     python -m bench.figures --check                    which these are, taking nothing; 1 if any is
 
 Takes some five hours on two cores, which nothing else should use, without what needs another checkout, a Temporal
-server that runs, or most of a day: those commands are listed at the end. Each command keeps its own results; how long
-each took is kept in bench/results/figures.json. The pages are rendered at the end, and mark a result that is older.
+server that runs, or most of a day: those commands are listed at the end. Each command keeps its own results; a whole
+run keeps how long each took in bench/results/figures.json. The pages are rendered at the end, and mark older results.
 """
 
 import argparse
