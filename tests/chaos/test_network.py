@@ -24,14 +24,18 @@ READY_SECONDS = 10.0
 
 SERVER = f"""
 import socket, threading
+came = 0
 def echo(connection):
     while data := connection.recv(100):
-        connection.sendall(data)
+        connection.sendall(str(came).encode() if data == b"how many" else data)
 def answer():
+    global came
     with socket.socket(type=socket.SOCK_DGRAM) as datagrams:
         datagrams.bind(("", {PORT}))
         while True:
-            datagrams.sendto(*datagrams.recvfrom(100))
+            datagram, sender = datagrams.recvfrom(100)
+            came += 1
+            datagrams.sendto(datagram, sender)
 threading.Thread(target=answer, daemon=True).start()
 listener = socket.create_server(("", {PORT}))
 while True:
@@ -63,6 +67,14 @@ with socket.socket(type=socket.SOCK_DGRAM) as datagrams:
             came += 1
     except TimeoutError:
         print(came)
+"""
+
+
+ARRIVED = f"""
+import socket, sys
+with socket.create_connection((sys.argv[1], {PORT})) as connection:
+    connection.sendall(b"how many")
+    print(connection.recv(100).decode())
 """
 
 
@@ -98,6 +110,11 @@ async def examine() -> None:
             async with network.disturbed(kind, "one", "other"):
                 said = await asyncio.gather(*(ask(place, other.address) for place in (one, third, LOOPBACK)))
             assert said == ["TimeoutError", "answered", "answered"], kind
+        for kind, arrive in (("cut", 0), ("cut outgoing", 0), ("cut incoming", DATAGRAMS)):
+            before = int(await ask(LOOPBACK, other.address, ARRIVED))
+            async with network.disturbed(kind, "one", "other"):
+                assert await ask(one, other.address, COUNTER) == "0"
+            assert int(await ask(LOOPBACK, other.address, ARRIVED)) - before == arrive, kind
         async with network.disturbed("cut", "other"):
             said = await asyncio.gather(*(ask(place, other.address) for place in (one, third, LOOPBACK)))
         assert said == ["TimeoutError", "TimeoutError", "answered"]
