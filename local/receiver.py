@@ -71,7 +71,7 @@ class ReceivedRequest:
     """True if a request with this message id got a 2xx before."""
     status: int
     verification: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Problems by scheme, none of one that passed. Empty if the receiver has no key."""
+    """Problems by scheme, an empty list for one that passed. Empty if the receiver has no key."""
 
 
 @dataclass

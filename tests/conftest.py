@@ -113,7 +113,7 @@ def chromium(programs: None) -> str:
     """The path of the system's Chromium; skips where there is none."""
     found = installed_chromium()
     if found is None:
-        pytest.skip(f"{NO_CHROMIUM}; .ci/run does")
+        pytest.skip(f"{NO_CHROMIUM}; .ci/run installs it")
     return found
 
 

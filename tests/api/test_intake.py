@@ -215,7 +215,7 @@ class TestWhatCannotBeStoredNow:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("storage.database.AWAY_SECONDS", 0.3)
-        database, outages = Database("postgresql+asyncpg://nobody@127.0.0.1:1/nothing"), iter([True] * 2 + [False])
+        database, outages = Database("postgresql://nobody@127.0.0.1:1/nothing"), iter([True] * 2 + [False])
 
         async def fail() -> None:
             raise ConnectionError

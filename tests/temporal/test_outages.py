@@ -14,7 +14,7 @@ from storage.database import Database
 from temporal.guards import guarded
 from temporal.outages import in_words, is_outage
 
-NOWHERE = "postgresql+asyncpg://nobody:nothing@127.0.0.1:9/none"
+NOWHERE = "postgresql://nobody:nothing@127.0.0.1:9/none"
 
 
 async def error_of(database: Database, statement: str, **values: object) -> Exception:
