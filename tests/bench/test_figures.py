@@ -1,5 +1,6 @@
 """Kept results name where they come from, and are told from older ones."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -48,4 +49,7 @@ def test_a_result_is_older_once_what_it_measures_has_changed(tmp_path: Path, mon
 
 
 def test_a_result_names_its_machine_load_commit_and_command() -> None:
-    assert machine().keys() >= {"cores", "load_before", "at", "commit", "command"}
+    named = {"cores", "memory_gb", "system", "python", "load_before", "at", "commit", "command"}
+    assert machine().keys() >= named
+    kept = {path.stem: json.loads(path.read_text())["machine"].keys() for path in RESULTS.glob("*.json")}
+    assert {name: named - facts for name, facts in kept.items() if named - facts} == {}
