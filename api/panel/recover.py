@@ -121,7 +121,7 @@ async def _wanted(page: Page) -> tuple[SubscriptionRow, Wanted]:
         if instant is not None:
             sent[name] = instant.isoformat()
     if _kind(page) is BulkActionKind.RECOVER:
-        wanted = wanted_of(validate(RecoverRequest, {**sent, "statuses": page.form.getlist("statuses")}))
+        wanted = wanted_of(validate(RecoverRequest, {**sent, "statuses": list(page.form.getlist("statuses"))}))
     else:
         wanted = wanted_of(validate(BackfillRequest, sent))
     try:
