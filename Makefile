@@ -17,7 +17,7 @@ SEED := 1
 MINUTES := 1
 UV_VERSION := 0.13.9
 # More than cores: two processes run tests with stacks, which mostly wait.
-TEST_PROCESSES := 4
+TEST_PROCESSES := 3
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
