@@ -1,6 +1,5 @@
 """API, key and store of a command, from its options or from the local stack, and the command's calls to that API."""
 
-import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 from commands.local_stack import find_stack, passing
 from commands.terminal import EXIT_FAILED, EXIT_USAGE, complain, failed
 from local.data_directory import DEFAULT_DATA_DIRECTORY, DataDirectory
-from local.event_sender import answer_of, api_client
+from local.event_sender import answer_of, client_options
 
 DEFAULT_STORE = "default"
 
@@ -46,13 +45,10 @@ class Target:
 
     def request(self, method: str, path: str, *, if_silent: str = "", **options: Any) -> httpx.Response:
         """Send a request to `/api/{store}/{path}`. Without a response, print why, and `if_silent` if it may be done."""
-
-        async def send() -> httpx.Response:
-            async with api_client(self.api, self.key) as client:
-                return await client.request(method, f"/api/{self.store}/{path}", **options)
-
         try:
-            return asyncio.run(send())
+            # Not in an event loop of its own, in which a Ctrl-C at the end of the request would be lost.
+            with httpx.Client(**client_options(self.api, self.key)) as client:
+                return client.request(method, f"/api/{self.store}/{path}", **options)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
         except httpx.ConnectError as error:

@@ -294,6 +294,11 @@ def answer_of(response: httpx.Response) -> dict[str, Any]:
 
 def api_client(root: str, key: str) -> httpx.AsyncClient:
     """Return an API client for `root` (http://host:port) with a permanent key. Raises ValueError for another root."""
+    return httpx.AsyncClient(**client_options(root, key))
+
+
+def client_options(root: str, key: str) -> dict[str, Any]:
+    """Return the options of httpx's clients for `api_client`. Raises ValueError as it does."""
     try:
         url = httpx.URL(root.rstrip("/"))
     except httpx.InvalidURL as error:
@@ -304,9 +309,9 @@ def api_client(root: str, key: str) -> httpx.AsyncClient:
         loopback = ip_address(url.host).is_loopback
     except ValueError:
         loopback = url.host == "localhost"
-    return httpx.AsyncClient(
-        base_url=url,
-        headers={"X-AUTH-TOKEN": key},
-        timeout=REQUEST_TIMEOUT_SECONDS,
-        trust_env=not loopback,  # the environment's proxy must not be used for a service on this machine
-    )
+    return {
+        "base_url": url,
+        "headers": {"X-AUTH-TOKEN": key},
+        "timeout": REQUEST_TIMEOUT_SECONDS,
+        "trust_env": not loopback,  # the environment's proxy must not be used for a service on this machine
+    }
