@@ -1,7 +1,7 @@
 """Batching: events start a workflow each at a low rate, and gather for one workflow at a higher rate."""
 
 import time
-from math import ceil
+from math import ceil, inf
 
 SINGLES_PER_SECOND = 25.0
 """Rate of workflows with one event. At 35 ms of CPU each, this is under half of two cores."""
@@ -13,10 +13,12 @@ GATHER_SECONDS = 0.1
 """Time after a batch in which events gather for the next one, without a backlog: at most ten workflows a second."""
 
 QUIET_SECONDS = 1.0
-"""Time for which batches stay small after an event of a quiet store was claimed beside a backlog of another."""
+"""Time for which batches stay small after an event of a quiet store was claimed beside a backlog of another; and time
+without a batch after which the next one is small."""
 
-BUSY_SHARE = 1 / 6
-"""Share of the batch size used while a quiet store is active, whose next event waits for the batches in flight."""
+SMALLEST_SHARE = 1 / 6
+"""Share of the batch size that a small batch may have: the next event of a quiet store waits for the batches in flight.
+Each batch may have twice the share of the one before it, up to the whole."""
 
 
 class Batching:
@@ -28,19 +30,26 @@ class Batching:
         self._singles_at = 0.0
         self._batch_at = 0.0
         self._small_until = 0.0
+        self._batched_at = -inf
+        self._share = SMALLEST_SHARE
 
     def singles(self, now: float) -> int:
-        """Return how many events may start a workflow each; 0 while events gather or a backlog is being claimed."""
+        """Return how many events may start a workflow each; 0 while events gather, while a backlog is being claimed,
+        and while batches are small for a quiet store: its events are in the next one, and cost no workflow each."""
         self._tokens = min(SINGLES_BURST, self._tokens + (now - self._refilled_at) * SINGLES_PER_SECOND)
         self._refilled_at = now
-        return int(self._tokens) if now >= self._singles_at else 0
+        return int(self._tokens) if now >= max(self._singles_at, self._small_until) else 0
 
     def may_batch(self, now: float) -> bool:
         """Return True unless events are gathering for the next batch."""
         return now >= self._batch_at
 
     def batch_events(self, most: int, now: float) -> int:
-        return ceil(most * BUSY_SHARE) if now < self._small_until else most
+        """Return how many events the next batch may have, at most `most`."""
+        return ceil(most * self._share_at(now))
+
+    def _share_at(self, now: float) -> float:
+        return self._share if now <= self._batched_at + QUIET_SECONDS else SMALLEST_SHARE
 
     def pause(self, now: float) -> float | None:
         """Return the seconds until the next gathering of events ends, or None if none is active."""
@@ -53,6 +62,11 @@ class Batching:
         self._tokens -= singles
         if quiet:
             self._small_until = now + QUIET_SECONDS
+            self._share = SMALLEST_SHARE
+        elif batch and now >= self._small_until:
+            self._share = min(1.0, 2 * self._share_at(now))
+        if batch:
+            self._batched_at = now
         if batch or more:
             self._singles_at = now + GATHER_SECONDS
         if batch and not more:

@@ -46,14 +46,33 @@ def test_a_batch_that_left_a_backlog_is_followed_by_a_batch_at_once() -> None:
     assert batching.singles(now) == 0, "an event of a backlog starts no workflow of its own"
 
 
+def test_batches_begin_small_and_grow_and_begin_anew_after_a_pause() -> None:
+    batching = Batching()
+    now = time.monotonic()
+    assert grown(batching, now) == [100, 200, 400, 600, 600]
+    assert batching.batch_events(600, now + QUIET_SECONDS) == 600
+    assert grown(batching, now + 2 * QUIET_SECONDS) == [100, 200, 400, 600, 600]
+
+
 def test_batches_are_small_for_a_while_after_an_event_of_a_quiet_store_beside_a_backlog() -> None:
     batching = Batching()
     now = time.monotonic()
-    batching.claimed(now, singles=0, batch=True, more=True)
-    assert batching.batch_events(600, now) == 600
+    assert grown(batching, now)[-1] == 600
     batching.claimed(now, singles=0, batch=True, more=True, quiet=True)
-    assert batching.batch_events(600, now) == 100
-    assert batching.batch_events(600, now + QUIET_SECONDS) == 600
+    assert grown(batching, now) == [100] * 5
+    later = now + QUIET_SECONDS
+    assert batching.singles(later - 0.01) == 0, "an event of a quiet store is in the next batch"
+    assert batching.singles(later) == SINGLES_BURST
+    assert grown(batching, later) == [100, 200, 400, 600, 600]
+
+
+def grown(batching: Batching, now: float) -> list[int]:
+    """The sizes of five batches of a backlog."""
+    sizes = []
+    for _ in range(5):
+        sizes.append(batching.batch_events(600, now))
+        batching.claimed(now, singles=0, batch=True, more=True)
+    return sizes
 
 
 async def test_beside_a_quiet_store_the_batches_of_a_backlog_are_small_and_those_of_two_backlogs_are_not(
@@ -66,9 +85,9 @@ async def test_beside_a_quiet_store_the_batches_of_a_backlog_are_small_and_those
     await ground.add_store("small")
     await ground.emit("CustomerUpdated", "{}", 1000)
     await ground.emit("CustomerUpdated", "{}", 1000, store="second")
-    assert await sizes_of_batches(ground, cleared_url, temporal) == [60, 60, 60]
+    assert await sizes_of_batches(ground, cleared_url, temporal) == [10, 20, 40]
     await ground.emit("CustomerUpdated", "{}", store="small")
-    assert await sizes_of_batches(ground, cleared_url, temporal) == [10, 10, 60]
+    assert await sizes_of_batches(ground, cleared_url, temporal) == [10, 10, 10]
 
 
 async def sizes_of_batches(ground: Ground, database_url: str, temporal: WorkflowEnvironment) -> list[int]:
