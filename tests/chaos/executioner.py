@@ -43,10 +43,13 @@ async def _act(stack: ChaosStack, action: Action) -> Disturbance:
             stack.clock.jump(stack.clock.settable, action.seconds)
             detail = f"{stack.clock.settable}, by {action.seconds:+.0f} s"
         case "fill":
+            failed_before = stack.failed_writes(action.target)
             async with stack.disks[action.target].full():
                 await asyncio.sleep(action.seconds)
             await stack.serving(action.target)
-            detail = f"{action.seconds:.1f} s"
+            failed = stack.failed_writes(action.target) - failed_before
+            detail = f"{action.seconds:.1f} s, {failed} failed writes logged"
+            return Disturbance(action.kind, action.target, at, time.monotonic(), detail, failed_writes=failed)
         case kind if kind in NETWORK_KINDS:
             detail = await _disturb_network(stack, action)
     return Disturbance(action.kind, action.target, at, time.monotonic(), detail.removeprefix(", "))

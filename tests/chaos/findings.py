@@ -194,8 +194,8 @@ def promises(runs: Sequence[Findings], bounds: Bounds = STRICT) -> list[Promise]
         Promise("sent out of order by an ordered webhook", sum(len(run.inversions) for run in runs), 0),
         Promise("retried before its instant although its outcome was known", len(early(retries)), 0),
         *(
-            [Promise("full disk of PostgreSQL, and no emit was answered with 503", unnoticed, 0)]
-            if any(one.disturbance.name == "fill postgres" for run in runs for one in run.met)
+            [Promise("full disk, and no write failed, or PostgreSQL's, and no emit got a 503", unnoticed, 0)]
+            if any(one.disturbance.kind == "fill" for run in runs for one in run.met)
             else []
         ),
         *(

@@ -68,6 +68,8 @@ class Disturbance:
     over_at: float
     detail: str = ""
     process_seconds: float | None = None
+    failed_writes: int | None = None
+    """How many writes to a full disk the server has logged as failed; None for anything else."""
 
     @property
     def name(self) -> str:

@@ -50,6 +50,8 @@ from tests.house import ROOT
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 ROLL_SECONDS = 60.0
+DISK_FULL = {"postgres": "No space left on device", "temporal": "database or disk is full"}
+"""What a server logs of a write that failed."""
 RESTART_SECONDS = 0.1
 """As the product's supervisor."""
 
@@ -334,6 +336,10 @@ class ChaosStack:
             "temporal": self.application.temporal.component,
         }[target]
         return self.supervisor.pids()[target] != killed and await component().ready()
+
+    def failed_writes(self, target: str) -> int:
+        """How many writes PostgreSQL or Temporal has logged that failed because the disk was full."""
+        return self.application.data.log(target).read_text(errors="replace").count(DISK_FULL[target])
 
     async def serving(self, target: str) -> None:
         """Return when PostgreSQL or Temporal is ready."""

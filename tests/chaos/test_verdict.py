@@ -283,8 +283,11 @@ def test_a_slow_recovery_breaks_its_promise_and_one_that_was_not_measured_keeps_
     ]
 
 
-def test_a_full_disk_is_known_by_a_503_while_it_lasts() -> None:
-    full = Disturbance("fill", "postgres", 2.0, 6.0)
+def test_a_full_disk_is_known_by_failed_writes_and_by_a_503_while_it_lasts() -> None:
+    for writes, unnoticed in ((0, 1), (3, 0)):
+        temporal_full = Disturbance("fill", "temporal", 2.0, 6.0, failed_writes=writes)
+        assert verdict.fills_unnoticed(ledger([], [], temporal_full)) == unnoticed
+    full = Disturbance("fill", "postgres", 2.0, 6.0, failed_writes=3)
     for instants, unnoticed in (((), 1), ((1.0, 7.0), 1), ((5.0,), 0)):
         assert verdict.fills_unnoticed(replace(ledger([], [], full), unavailable=instants)) == unnoticed
 

@@ -319,9 +319,14 @@ def recovery(ledger: Ledger, disturbance: Disturbance) -> float | None:
 
 
 def fills_unnoticed(ledger: Ledger) -> int:
-    """How many times PostgreSQL's disk was full and no emit was answered with 503."""
-    fills = [one for one in ledger.disturbances if one.name == "fill postgres"]
-    return sum(not any(one.began_at <= at <= one.over_at for at in ledger.unavailable) for one in fills)
+    """How many times a disk was full and the server logged no failed write, or, if PostgreSQL's, no emit was answered
+    with 503."""
+
+    def noticed(fill: Disturbance) -> bool:
+        refused = any(fill.began_at <= at <= fill.over_at for at in ledger.unavailable)
+        return fill.failed_writes != 0 and (fill.target != "postgres" or refused)
+
+    return sum(not noticed(one) for one in ledger.disturbances if one.kind == "fill")
 
 
 def flow_gap(ledger: Ledger, disturbance: Disturbance) -> float | None:
