@@ -17,8 +17,8 @@ from storage.database import Database
 from tests.commands.running import lines_until, run, running
 from tests.receiver import Receiver, Reply, status
 
-HOSTILE = "x\x1b]0;owned\x07\x1b[2J\x7f\x9b31m\u202egnp.exe[link=http://evil.example.com]y[/link]ł"
-ESCAPED = "\\u001b]0;owned"
+HOSTILE = "x\rgone\x1b]0;owned\x07\x1b[2J\x7f\x9b31m\u202egnp.exe[link=http://evil.example.com]y[/link]ł"
+ESCAPED = "gone\\u001b]0;owned"
 ID = str(uuid4())
 AT = "2026-01-02T03:04:05+00:00"
 NAMES = (
@@ -91,7 +91,7 @@ CALLS: dict[str, tuple[list[str], list[Reply]]] = {
 
 def uncontrolled(text: str) -> None:
     """Fail if the text controls a terminal by anything but our own colours."""
-    shown = re.sub(r"\x1b\[[0-9;]*m|\x1b\[\?25[lh]|\x1b\[[12]K|\x1b\[1A|\r", "", text)  # colours and a progress bar
+    shown = re.sub(r"\r?\x1b\[([0-9;]*m|\?25[lh]|[12]K|1A)", "", text)  # colours and a progress bar
     assert ESCAPED in shown
     assert [letter for letter in shown if letter != "\n" and not letter.isprintable()] == []
 
