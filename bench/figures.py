@@ -87,6 +87,7 @@ MEASUREMENTS = (
     ),
     Measurement("bench.panel_pages", ("panel-pages",), ("api/panel", "storage")),
     Measurement("bench.retention", ("retention",), ("storage/events", "storage/migrations")),
+    Measurement("bench.recovery", ("recovery",), ("local/postgres.py", "storage/events", "storage/deliveries")),
     Measurement("bench.expiry", ("expiry-1m", "expiry-delivering", "expiry-live"), (*PATH, "storage/expiry")),
     Measurement("tests.chaos --seeds 1,2,3,4,5,6,7,8,9,10 --minutes 1.5 --json bench/results/chaos.json", ("chaos",)),
     Measurement(
@@ -100,7 +101,7 @@ MEASUREMENTS = (
     ),
     Measurement("tests.chaos.defects --json bench/results/defects.json", ("defects",), (*PATH, "tests/chaos")),
     Measurement(
-        "tests.chaos --seeds 1,2,3 --minutes 1.5 --json bench/results/chaos-running.json",
+        "tests.chaos --seeds 1,2,3 --minutes 1.5 --scale 0.5 --json bench/results/chaos-running.json",
         ("chaos-running",),
         by_hand=True,
     ),

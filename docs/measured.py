@@ -68,8 +68,8 @@ def attacks_page() -> str:
         f"{beside['p99_ms_alone']:.0f} ms, beside a hostile receiver after {beside['p50_ms_among']:.0f} ms and "
         f"{beside['p99_ms_among']:.0f} ms (medians over the receivers). The goal is p99 at most 3× of that beside a "
         "receiver without fault that closes its connections, over HTTP and over TLS. It is not 3× of alone, since any "
-        "load of this kind takes more: at this rate events gather for 100 ms, and gathering for 50 ms took 35 % more "
-        "CPU at 100 events a second. The receivers without fault, and the worst:",
+        "load of this kind takes more: at this rate events gather for 100 ms. The receivers without fault, and the "
+        "worst:",
         "",
         "| the receiver … | p50, p99 beside it | p99, of alone | p99, of beside one that closes |",
         "| --- | ---: | ---: | ---: |",

@@ -121,6 +121,11 @@ def _retention(found: Figures) -> str:
     )
 
 
+def _recovery(found: Figures) -> str:
+    kills = ", ".join(f"{one['ready_seconds']:.1f} s after {one['wal_mb']} MB" for one in found["kills"])
+    return f"{kills}; {found['kb_per_event']:.1f} KB of WAL an event with one delivery"
+
+
 def _receiver(found: Figures) -> str:
     return f"{found['per_second_median']:,.0f} requests/s on one core"
 
@@ -149,6 +154,7 @@ SCENARIOS: tuple[tuple[str, str, Callable[[Figures], str]], ...] = (
     ("the same while another store emits 15,000 events at once", "fairness-noisy", _fairness),
     ("the same beside 10,000 deliveries held for a dead receiver", "fairness-neighbour", _fairness),
     ("retention of a day of 1,000,000 deliveries", "retention", _retention),
+    ("PostgreSQL killed under load, until it answers, by the WAL since its last checkpoint", "recovery", _recovery),
     ("the receiver of these measurements", "receiver", _receiver),
 )
 """What is measured, the result that it keeps, and what is said of its figures."""
