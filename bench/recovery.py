@@ -59,7 +59,7 @@ async def measured(amounts: list[int]) -> dict[str, Any]:
     kills = []
     for least_mb in amounts:
         async with bench_stack() as bench:
-            await bench.subscribe(EVENT, "/many")
+            await bench.subscribe(EVENT, "/burst")
             await warm_up(bench, 1)
             kills.append(await recovery(bench, least_mb))
     return {"kills": kills, "kb_per_event": round(kills[-1]["wal_mb"] * 1024 / kills[-1]["events"], 1)}
