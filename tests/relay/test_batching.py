@@ -8,7 +8,14 @@ from temporalio.testing import WorkflowEnvironment
 
 from domain.delivery.identity import event_workflow_id
 from relay.backpressure import MAX_IN_FLIGHT, WorkflowKind
-from relay.batching import GATHER_SECONDS, QUIET_SECONDS, SINGLES_BURST, SINGLES_PER_SECOND, Batching
+from relay.batching import (
+    GATHER_SECONDS,
+    NEXT_BATCH_SECONDS,
+    QUIET_SECONDS,
+    SINGLES_BURST,
+    SINGLES_PER_SECOND,
+    Batching,
+)
 from relay.relay import Relay
 from tests.deadlines import eventually
 from tests.ground import STORE, Ground
@@ -60,10 +67,18 @@ def test_batches_are_small_for_a_while_after_an_event_of_a_quiet_store_beside_a_
     assert grown(batching, now)[-1] == 600
     batching.claimed(now, singles=0, batch=True, more=True, quiet=True)
     assert grown(batching, now) == [100] * 5
-    later = now + QUIET_SECONDS
-    assert batching.singles(later - 0.01) == 0, "an event of a quiet store is in the next batch"
+    assert grown(batching, now + QUIET_SECONDS) == [100, 200, 400, 600, 600]
+
+
+def test_an_event_of_a_quiet_store_waits_for_the_next_small_batch_unless_that_is_long_in_coming() -> None:
+    batching = Batching()
+    now = time.monotonic()
+    batching.claimed(now, singles=0, batch=True, more=True, quiet=True)
+    assert batching.singles(now + NEXT_BATCH_SECONDS - 0.01) == 0
+    later = now + NEXT_BATCH_SECONDS
     assert batching.singles(later) == SINGLES_BURST
-    assert grown(batching, later) == [100, 200, 400, 600, 600]
+    batching.claimed(later, singles=1, batch=False, more=True, quiet=True)
+    assert batching.pause(later) == pytest.approx(GATHER_SECONDS)
 
 
 def grown(batching: Batching, now: float) -> list[int]:
