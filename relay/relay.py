@@ -135,7 +135,8 @@ class Relay:
             with self.metrics.claim_seconds.time():
                 async with self.database.single_statements() as connection:
                     claimed = await claim(connection, limits, after=self._after, lease_seconds=lease)
-            self._after = claimed.after
+            if limits.batch_events:  # without, most of the stores that were read were passed over
+                self._after = claimed.after
             self._start_all(claimed.events)
             if self._note(claimed, now):
                 return

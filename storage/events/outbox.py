@@ -24,8 +24,8 @@ OUTBOX_CHANNEL = "outbox"
 """Channel of outbox notifications, sent without a payload after events are committed."""
 
 STORES_A_CLAIM = 300
-"""Maximum number of stores per claim, so that a batch of the default size holds at least one event of each. The next
-claim resumes behind them."""
+"""Maximum number of stores per claim, but no more than the batch may have events, so that it holds at least one event
+of each. The next claim resumes behind them."""
 
 DEPTH = 4
 """Multiple of the batch size that is counted over all stores together, so that a batch is full although some stores
@@ -194,7 +194,8 @@ async def claim(connection: AsyncConnection, limits: ClaimLimits, *, after: str 
     An event claimed for a workflow of its own gets the id `event/{store}/{event id}`. `after` is the cursor that the
     previous claim returned.
     """
-    values = limits._asdict() | {"after": after, "stores": STORES_A_CLAIM, "depth": DEPTH, "lease": lease_seconds}
+    stores = min(STORES_A_CLAIM, limits.batch_events or STORES_A_CLAIM)
+    values = limits._asdict() | {"after": after, "stores": stores, "depth": DEPTH, "lease": lease_seconds}
     rows = (await connection.execute(_CLAIM, values)).all()
     return Claim([_claimed(row) for row in rows if row.event_id is not None], rows[0].after, rows[0].more)
 
