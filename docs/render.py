@@ -30,7 +30,14 @@ from domain.delivery.failure_kinds import EXPLANATIONS, FailureExplanation, Fail
 from domain.delivery.lifecycle import TRANSITIONS
 from domain.delivery.verdict import Answer, VerdictOutcome, verdict
 from relay.backpressure import MAX_IN_FLIGHT, Backpressure, WorkflowKind
-from relay.batching import GATHER_SECONDS, SINGLES_BURST, SINGLES_PER_SECOND, SMALLEST_SHARE, Batching
+from relay.batching import (
+    GATHER_SECONDS,
+    NEXT_BATCH_SECONDS,
+    SINGLES_BURST,
+    SINGLES_PER_SECOND,
+    SMALLEST_SHARE,
+    Batching,
+)
 from sending.concurrency import FIRST_REQUESTS, SHARE, Admission, ConcurrencyLimiter
 from sending.drain.round import LARGEST_WINDOW, Round
 from sending.drain.sources import OrderedBacklog
@@ -326,7 +333,8 @@ def flow_controls() -> tuple[FlowControl, ...]:
             "workflows started",
             f"{SINGLES_PER_SECOND:g} a second for single events, {SINGLES_BURST:g} at once; else up to `BATCH_EVENTS` "
             f"({default['batch_events']}) share one, 1/{1 / SMALLEST_SHARE:g} of that at first and while a quiet store "
-            f"is active beside a backlog; batches start {GATHER_SECONDS * 1000:g} ms apart unless events are left over",
+            f"is active beside a backlog, which waits {NEXT_BATCH_SECONDS:g} s for the next one; batches start "
+            f"{GATHER_SECONDS * 1000:g} ms apart unless events are left over",
             "a workflow costs 35 ms of CPU",
             Batching.singles,
         ),

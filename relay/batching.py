@@ -21,8 +21,8 @@ NEXT_BATCH_SECONDS = 0.3
 unless receivers are slow. Before they did, half of them started a workflow each, which took a fifth of the CPU."""
 
 SMALLEST_SHARE = 1 / 6
-"""Share of the batch size that a small batch may have: the next event of a quiet store waits for the batches in flight.
-Each batch may have twice the share of the one before it, up to the whole."""
+"""Share of the batch size that a small batch may have, but at least as many events as may start a workflow each: the
+next event of a quiet store waits for the batches in flight. Each batch may have twice the share of the one before."""
 
 
 class Batching:
@@ -49,7 +49,7 @@ class Batching:
 
     def batch_events(self, most: int, now: float) -> int:
         """Return how many events the next batch may have, at most `most`."""
-        return ceil(most * self._share_at(now))
+        return min(most, max(int(SINGLES_BURST), ceil(most * self._share_at(now))))
 
     def _share_at(self, now: float) -> float:
         return self._share if now <= self._batched_at + QUIET_SECONDS else SMALLEST_SHARE
@@ -71,7 +71,7 @@ class Batching:
         if batch:
             self._batched_at = now
         if batch or more:
-            small = batch and now < self._small_until
+            small = batch and more and now < self._small_until
             self._singles_at = now + (NEXT_BATCH_SECONDS if small else GATHER_SECONDS)
         if batch and not more:
             self._batch_at = now + GATHER_SECONDS

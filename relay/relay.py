@@ -2,8 +2,8 @@
 
 At a low rate each event starts a workflow of its own at once. At a higher rate one workflow takes up to several hundred
 events, since a workflow costs some 35 ms of CPU and an event in a batch a fraction of a millisecond. A batch takes
-events of all waiting stores round robin, so that an event of a quiet store is in the next batch, whatever the backlog
-of the others.
+events of all waiting stores round robin, so that an event of a quiet store is in one of the next batches, whatever the
+backlog of the others.
 """
 
 import asyncio
@@ -135,8 +135,7 @@ class Relay:
             with self.metrics.claim_seconds.time():
                 async with self.database.single_statements() as connection:
                     claimed = await claim(connection, limits, after=self._after, lease_seconds=lease)
-            if limits.batch_events:  # without, most of the stores that were read were passed over
-                self._after = claimed.after
+            self._after = claimed.after
             self._start_all(claimed.events)
             if self._note(claimed, now):
                 return
@@ -269,11 +268,14 @@ class Relay:
 
 
 def _quiet_beside_backlog(claimed: Claim) -> bool:
-    """Return True if a quiet store had all its events claimed beside another's backlog: backlogs share evenly."""
+    """Return True if a quiet store had all its events claimed beside another's backlog: backlogs share evenly, give or
+    take one."""
     shares = Counter(event.store_code for event in claimed.events).values()
     if not shares or not claimed.more:
         return False
-    return _kind(claimed.events[0].workflow_id) is WorkflowKind.SINGLE or 2 * min(shares) <= max(shares)
+    if _kind(claimed.events[0].workflow_id) is WorkflowKind.SINGLE:
+        return True
+    return max(shares) >= max(2 * min(shares), min(shares) + 2)
 
 
 def _kind(workflow_id: str) -> WorkflowKind:

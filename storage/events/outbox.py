@@ -24,8 +24,8 @@ OUTBOX_CHANNEL = "outbox"
 """Channel of outbox notifications, sent without a payload after events are committed."""
 
 STORES_A_CLAIM = 300
-"""Maximum number of stores per claim, but no more than the batch may have events, so that it holds at least one event
-of each. The next claim resumes behind them."""
+"""Maximum number of stores per claim, so that a batch of the default size holds at least one event of each. The next
+claim resumes behind them, or behind as many as the batch may have events."""
 
 DEPTH = 4
 """Multiple of the batch size that is counted over all stores together, so that a batch is full although some stores
@@ -131,7 +131,8 @@ WITH RECURSIVE store AS (
     WHERE ctid = ANY(ARRAY(SELECT row_ctid FROM picked))
     RETURNING {_CLAIMED}
 )
-SELECT claimed.*, coalesce((SELECT store_code FROM store WHERE nth = :stores), '') AS after,
+SELECT claimed.*, coalesce((SELECT store_code FROM store WHERE nth = least(
+        CAST(:stores AS int), coalesce(nullif(CAST(:batch_events AS int), 0), :stores))), '') AS after,
     coalesce((SELECT sum(events) FROM waiting), 0) > coalesce((SELECT sum(events) FROM share), 0) AS more
 FROM (SELECT) AS one_row LEFT JOIN claimed ON true
 """)
@@ -194,8 +195,7 @@ async def claim(connection: AsyncConnection, limits: ClaimLimits, *, after: str 
     An event claimed for a workflow of its own gets the id `event/{store}/{event id}`. `after` is the cursor that the
     previous claim returned.
     """
-    stores = min(STORES_A_CLAIM, limits.batch_events or STORES_A_CLAIM)
-    values = limits._asdict() | {"after": after, "stores": stores, "depth": DEPTH, "lease": lease_seconds}
+    values = limits._asdict() | {"after": after, "stores": STORES_A_CLAIM, "depth": DEPTH, "lease": lease_seconds}
     rows = (await connection.execute(_CLAIM, values)).all()
     return Claim([_claimed(row) for row in rows if row.event_id is not None], rows[0].after, rows[0].more)
 

@@ -79,6 +79,8 @@ def test_an_event_of_a_quiet_store_waits_for_the_next_small_batch_unless_that_is
     assert batching.singles(later) == SINGLES_BURST
     batching.claimed(later, singles=1, batch=False, more=True, quiet=True)
     assert batching.pause(later) == pytest.approx(GATHER_SECONDS)
+    batching.claimed(later, singles=0, batch=True, more=False)
+    assert batching.singles(later + GATHER_SECONDS) > 0, "the backlog is over"
 
 
 def grown(batching: Batching, now: float) -> list[int]:
@@ -88,6 +90,22 @@ def grown(batching: Batching, now: float) -> list[int]:
         sizes.append(batching.batch_events(600, now))
         batching.claimed(now, singles=0, batch=True, more=True)
     return sizes
+
+
+def test_a_small_batch_has_as_many_events_as_may_start_a_workflow_each() -> None:
+    sizes = [Batching().batch_events(most, time.monotonic()) for most in (2, 10, 20, 60, 600)]
+    assert sizes == [2, 10, 10, 10, 100]
+
+
+async def test_many_backlogs_share_whole_batches(
+    ground: Ground, cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.relay.test_relay.LEASE_SECONDS", 60)
+    monkeypatch.setattr("relay.backpressure.FOREIGN_AFTER_SECONDS", 60)
+    for number in range(7):  # ten events of seven stores: two of some, one of the others
+        await ground.add_store(f"store-{number}")
+        await ground.emit("CustomerUpdated", "{}", 100, store=f"store-{number}")
+    assert await sizes_of_batches(ground, cleared_url, temporal) == [10, 20, 40]
 
 
 async def test_beside_a_quiet_store_the_batches_of_a_backlog_are_small_and_those_of_two_backlogs_are_not(

@@ -287,6 +287,7 @@ async def test_what_a_claim_of_the_first_stores_left_is_claimed_though_there_are
 ) -> None:
     monkeypatch.setattr("tests.relay.test_relay.POLL_SECONDS", 60)
     monkeypatch.setattr("storage.events.outbox.STORES_A_CLAIM", 1)
+    monkeypatch.setattr("relay.batching.SMALLEST_SHARE", 1)
     await ground.emit("CustomerUpdated", "{}", MAX_IN_FLIGHT[WorkflowKind.BATCH] * 20)
     async with relay_of(cleared_url, temporal.client, batch_events=20):
         await eventually(lambda: all_claimed(ground), 30, "the second batch claimed")
@@ -386,7 +387,7 @@ async def test_an_event_of_a_quiet_store_does_not_wait_for_batches_to_a_receiver
             await eventually(lambda: ground.scalar(claimed, batches=batches), 20, "all credits in use")
             [event_id] = await ground.emit("CustomerUpdated", "{}", store="small")
             await eventually(lambda: requested(receiver, "/small", 1), 20, "the quiet store's event is delivered")
-            assert not await requested(receiver, "/noisy", 20), "the batches take 12 seconds"
+            assert not await requested(receiver, "/noisy", 20), "the batches take 17 seconds"
         assert event_workflow_id("small", event_id) in await workflow_ids(ground)
 
 
