@@ -21,7 +21,8 @@ from bench.stack import Bench, bench_stack
 WAL_MB = (32, 100, 256)
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.02
-SINCE_CHECKPOINT = "SELECT pg_current_wal_lsn() - redo_lsn FROM pg_control_checkpoint()"
+CHECKPOINT = "SELECT CAST(redo_lsn AS text) FROM pg_control_checkpoint()"
+WRITTEN = "SELECT pg_current_wal_lsn() - CAST($1 AS text)::pg_lsn"
 AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
@@ -40,11 +41,13 @@ async def recovery(bench: Bench, least_mb: int) -> dict[str, Any]:
     address = bench.facts["database"]
     connection = await asyncpg.connect(address)
     await connection.execute("CHECKPOINT")
-    events, written = 0, 0
+    checkpoint, events, written = await connection.fetchval(CHECKPOINT), 0, 0
     while written < least_mb * 2**20:
         await burst_once(bench, EMIT_BATCH, 1)
         events += EMIT_BATCH
-        written = int(await connection.fetchval(SINCE_CHECKPOINT))
+        written = int(await connection.fetchval(WRITTEN, checkpoint))
+        if await connection.fetchval(CHECKPOINT) != checkpoint:
+            raise SystemExit(f"A checkpoint began before {least_mb} MB were written; take less with --mb.")
     connection.terminate()
     os.kill(bench.pid("postgres"), signal.SIGKILL)
     began = time.monotonic()

@@ -154,7 +154,7 @@ SCENARIOS: tuple[tuple[str, str, Callable[[Figures], str]], ...] = (
     ("the same while another store emits 15,000 events at once", "fairness-noisy", _fairness),
     ("the same beside 10,000 deliveries held for a dead receiver", "fairness-neighbour", _fairness),
     ("retention of a day of 1,000,000 deliveries", "retention", _retention),
-    ("PostgreSQL killed under load, until it answers, by the WAL since its last checkpoint", "recovery", _recovery),
+    ("PostgreSQL killed after load, until it answers, by the WAL since its last checkpoint", "recovery", _recovery),
     ("the receiver of these measurements", "receiver", _receiver),
 )
 """What is measured, the result that it keeps, and what is said of its figures."""

@@ -324,7 +324,7 @@ def fills_unnoticed(ledger: Ledger) -> int:
 
     def noticed(fill: Disturbance) -> bool:
         refused = any(fill.began_at <= at <= fill.over_at for at in ledger.unavailable)
-        return fill.failed_writes != 0 and (fill.target != "postgres" or refused)
+        return (fill.failed_writes is None or fill.failed_writes > 0) and (fill.target != "postgres" or refused)
 
     return sum(not noticed(one) for one in ledger.disturbances if one.kind == "fill")
 
