@@ -91,7 +91,7 @@ MEASUREMENTS = (
     Measurement("bench.expiry", ("expiry-1m", "expiry-delivering", "expiry-live"), (*PATH, "storage/expiry")),
     Measurement("tests.chaos --seeds 1,2,3,4,5,6,7,8,9,10 --minutes 1.5 --json bench/results/chaos.json", ("chaos",)),
     Measurement(
-        "tests.chaos --seeds 1,2,3,4,5,6,7,8,9,10 --minutes 2.5 --partitions --full-disks "
+        "tests.chaos --seeds 1,2,3,4,5,6,7,8,9,10 --minutes 2.2 --partitions --full-disks "
         "--json bench/results/chaos-partitions.json",
         ("chaos-partitions",),
     ),
