@@ -153,8 +153,10 @@ def examine(
 
 
 def _recorded(duplicate: Duplicate, said_of: Mapping[str, Sequence[Attempt]]) -> bool:
-    """Whether the good attempt was in our log before the repeat began."""
-    return sum(one.outcome == "delivered" for one in said_of.get(duplicate.message_id, ())) > 1
+    """Whether the good attempt was in our log before the repeat's sender read the delivery."""
+    attempts = said_of.get(duplicate.message_id, ())
+    written = [one.written_at for one in attempts[:-1] if one.outcome == "delivered" and one.written_at is not None]
+    return any(at < duplicate.again_at - verdict.READ_SECONDS for at in written)
 
 
 def calm(retries: Iterable[Retry]) -> list[float]:

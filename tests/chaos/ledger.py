@@ -94,6 +94,8 @@ class Attempt:
 
     outcome: str
     worker: str = ""
+    written_at: float | None = None
+    """When the outcome was written; None: never."""
 
 
 @dataclass(frozen=True)

@@ -59,13 +59,11 @@ WORKER_GRACE_SECONDS = 6
 """Longer than a request may take, so that a worker that is rolled finishes what it has under way."""
 
 ATTEMPTS = """
-SELECT message_id, coalesce(failure, CASE WHEN outcome_at IS NULL THEN 'none'
-    WHEN EXISTS (SELECT FROM attempt AS later WHERE later.message_id = attempt.message_id
-        AND later.number > attempt.number AND later.started_at < attempt.outcome_at) THEN 'delivered, written late'
-    ELSE 'delivered' END), worker_id
+SELECT message_id, coalesce(failure, CASE WHEN outcome_at IS NULL THEN 'none' ELSE 'delivered' END) AS outcome,
+    worker_id, extract(epoch FROM outcome_at - clock_timestamp())::float8 AS written_seconds
 FROM attempt WHERE message_id = ANY($1::uuid[]) ORDER BY message_id, number
 """
-"""Written late: when the next attempt had begun. Its worker had been taken for dead."""
+"""`written_seconds`: from now, so negative."""
 
 DATABASE_CLIENTS = "loyalty-webhooks%"
 
@@ -378,8 +376,10 @@ class ChaosStack:
         logs = self.application.data.log("worker-1").parent.glob("worker-*.log")
         workers = {one: log.stem for log in logs for one in re.findall(r"worker ([0-9a-f-]{36}) on ", log.read_text())}
         found: dict[str, list[Attempt]] = {}
-        for message_id, outcome, worker_id in rows:
-            found.setdefault(str(message_id), []).append(Attempt(outcome, workers.get(str(worker_id), "")))
+        now = time.monotonic()
+        for message_id, outcome, worker_id, seconds in rows:
+            attempt = Attempt(outcome, workers.get(str(worker_id), ""), None if seconds is None else now + seconds)
+            found.setdefault(str(message_id), []).append(attempt)
         return found
 
 

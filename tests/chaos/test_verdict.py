@@ -88,6 +88,22 @@ def test_what_happened_to_one_worker_explains_no_repeat_of_another_ones_attempt(
     assert duplicate.cause is not None
 
 
+@pytest.mark.parametrize(
+    ("at", "written_at", "explained"),
+    [(2.0, None, True), (2.0, 5.9, True), (2.0, 1.6, False), (4.6, None, False), (0.5, None, False)],
+    ids=["never written", "late", "before it", "killed long after", "killed before"],
+)
+def test_a_kill_explains_a_repeat_of_what_our_log_did_not_have_then(
+    at: float, written_at: float | None, explained: bool
+) -> None:
+    kill = replace(killed("worker", at), detail="worker-1")
+    first, again = arrival(at=1, seconds=0.5), arrival(at=6)
+    good = Attempt("none" if written_at is None else "delivered", "worker-1", written_at)
+    said_of = {first.message_id: [good, Attempt("delivered", "worker-2", 6.1)]}
+    [duplicate] = verdict.duplicates(ledger([emitted()], [first, again], kill), said_of=said_of)
+    assert duplicate.cause == (kill if explained else None)
+
+
 def test_a_stop_explains_as_long_as_it_lasts() -> None:
     stop = Disturbance("stop", "worker", 0.2, 4.0)
     [duplicate] = verdict.duplicates(ledger([emitted()], [arrival(at=3), arrival(at=6)], stop))

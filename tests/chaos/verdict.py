@@ -25,6 +25,12 @@ RECONNECTED_SECONDS = 12.0
 """After a worker was cut from its database, or slowed down, for its outcomes to be written: a statement on a connection
 that is dead waits for 10 s (`worker.STATEMENT_SECONDS`), and the worker's lease has lapsed meanwhile."""
 
+UNWRITTEN_SECONDS = 3.0
+"""The same, where our log has no outcome of the attempt, or one that was written after what happened to its worker."""
+
+READ_SECONDS = 1.0
+"""Between a sender's reading a delivery and its request, on a busy machine. An outcome written then is too late."""
+
 REQUEST_SECONDS = 4
 """The time-out of a request in a run: after a network's fault, for the requests of that time to have come or failed."""
 
@@ -133,12 +139,19 @@ def _cause(
     """What made the outcome of a request unknown: it was under way, or not yet written, when that happened, and if it
     happened to one worker, that one had made an attempt before the last."""
     workers = {one.worker for one in attempts[:-1]} or {""}
+    written = [one.written_at for one in attempts[:-1] if one.outcome == "delivered" and one.written_at is not None]
+
+    def unwritten(disturbance: Disturbance) -> bool:
+        if was_under_way(good, disturbance, noticed_seconds):
+            return True
+        before_seconds = disturbance.began_at - (good.ended_at or good.arrived_at)
+        known = len(attempts) > 1 and all(at > disturbance.began_at for at in written)
+        return known and 0 <= before_seconds <= UNWRITTEN_SECONDS
+
     met = [
         one
         for one in disturbances
-        if one.name in OUTCOME_UNKNOWN
-        and was_under_way(good, one, noticed_seconds)
-        and ("" in workers or one.worker in {"", *workers})
+        if one.name in OUTCOME_UNKNOWN and unwritten(one) and ("" in workers or one.worker in {"", *workers})
     ]
     return min(met, key=lambda one: OUTCOME_UNKNOWN.index(one.name), default=None)
 
