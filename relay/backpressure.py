@@ -13,9 +13,10 @@ class WorkflowKind(StrEnum):
     BATCH = "batch"
 
 
-MAX_IN_FLIGHT = {WorkflowKind.SINGLE: 16, WorkflowKind.BATCH: 3}
+MAX_IN_FLIGHT = {WorkflowKind.SINGLE: 4, WorkflowKind.BATCH: 3}
 """Maximum number of workflows whose first attempts are not over. Of three batches one is being started, one is in the
-database and one is on the wire. Single events have credits of their own, so that they do not wait behind batches."""
+database and one is on the wire. Single events have credits of their own, so that they do not wait behind batches; few,
+so that events share workflows as soon as a busy machine takes longer for each."""
 
 FOREIGN_AFTER_SECONDS = 0.5
 """Time after the start of a workflow until another worker is assumed to have taken it, which frees its credit here."""

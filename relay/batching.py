@@ -4,7 +4,7 @@ import time
 from math import ceil, inf
 
 SINGLES_PER_SECOND = 25.0
-"""Rate of workflows with one event. At 35 ms of CPU each, this is under half of two cores."""
+"""Rate of workflows with one event, per worker. At 35 ms of CPU each, this is under half of two cores."""
 
 SINGLES_BURST = 10.0
 """Maximum number of workflows with one event that may start at once before batches begin."""

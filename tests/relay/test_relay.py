@@ -391,6 +391,29 @@ async def test_an_event_of_a_quiet_store_does_not_wait_for_batches_to_a_receiver
         assert event_workflow_id("small", event_id) in await workflow_ids(ground)
 
 
+async def test_events_share_a_workflow_while_those_of_their_own_take_long(
+    ground: Ground, cleared_url: str, temporal: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine that is busy: slow enough to keep the credits of single events."""
+    for reader in ("activities.deliver", "sending.subscription_queues"):
+        monkeypatch.setattr(f"{reader}.SLOW_SECONDS", 10.0)
+    alone = MAX_IN_FLIGHT[WorkflowKind.SINGLE]
+    may_answer = asyncio.Event()
+    async with Receiver() as receiver, pipeline(cleared_url, temporal.client) as running:
+        receiver.script(*[when(may_answer, status(200))] * (alone + 3), path="/slow")
+        await running.subscribe("CustomerUpdated", receiver.url("/slow"))
+        for count in range(1, alone + 1):
+            [event_id] = await running.emit("CustomerUpdated", "{}")
+            await eventually(partial(requested, receiver, "/slow", count), 20, "the event is on the wire")
+            assert event_workflow_id(STORE, event_id) in await workflow_ids(ground)
+        await running.emit("CustomerUpdated", "{}", 3)
+        await eventually(partial(requested, receiver, "/slow", alone + 3), 20, "all are on the wire")
+        may_answer.set()
+        await running.until_statuses({"delivered": alone + 3})
+        batches = [one for one in await workflow_ids(ground) if one.startswith("events/")]
+    assert len(batches) == 1
+
+
 async def test_a_hanging_receiver_does_not_hold_up_the_events_of_others(
     ground: Ground, cleared_url: str, temporal: WorkflowEnvironment
 ) -> None:
