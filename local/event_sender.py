@@ -132,11 +132,6 @@ class SendReport:
     first: list[tuple[OutgoingEvent, bool]] = field(default_factory=list)
     """The first `LISTED_EVENTS` accepted events, each with True if it was a duplicate."""
 
-    @property
-    def settled(self) -> int:
-        """Number of events with a known outcome."""
-        return self.accepted + self.duplicates + len(self.rejections)
-
 
 def batches(events: Sequence[OutgoingEvent]) -> Iterator[list[OutgoingEvent]]:
     """Split the events, in order, into batches within the limits."""
