@@ -142,7 +142,7 @@ def examine(
             Met(
                 one,
                 one.began_at - began_at,
-                verdict.under_way(ledger, one, noticed_seconds),
+                verdict.under_way(ledger, one, noticed_seconds, duplicates),
                 sum(duplicate.cause is one for duplicate in duplicates),
                 verdict.recovery(ledger, one),
                 verdict.flow_gap(ledger, one),

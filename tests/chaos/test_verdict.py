@@ -104,6 +104,16 @@ def test_a_kill_explains_a_repeat_of_what_our_log_did_not_have_then(
     assert duplicate.cause == (kill if explained else None)
 
 
+def test_a_kill_met_also_what_was_answered_and_not_written() -> None:
+    kill = killed("worker", 3.0)
+    first, again = arrival(at=1, seconds=0.5), arrival(at=6)
+    said_of = {first.message_id: [Attempt("none", "worker-1", None), Attempt("delivered", "worker-2", 6.1)]}
+    history = ledger([emitted()], [first, again], kill)
+    repeated = verdict.duplicates(history, said_of=said_of)
+    assert verdict.under_way(history, kill) == 0
+    assert verdict.under_way(history, kill, repeated=repeated) == len(repeated) == 1
+
+
 def test_a_stop_explains_as_long_as_it_lasts() -> None:
     stop = Disturbance("stop", "worker", 0.2, 4.0)
     [duplicate] = verdict.duplicates(ledger([emitted()], [arrival(at=3), arrival(at=6)], stop))

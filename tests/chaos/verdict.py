@@ -171,9 +171,18 @@ def _written_at(disturbance: Disturbance) -> float:
     return disturbance.back_at if disturbance.target == "postgres" else disturbance.over_at
 
 
-def under_way(ledger: Ledger, disturbance: Disturbance, noticed_seconds: float = NOTICED_SECONDS) -> int:
-    """How many requests a disturbance met."""
-    return sum(was_under_way(one, disturbance, noticed_seconds) for one in ledger.arrivals)
+def under_way(
+    ledger: Ledger,
+    disturbance: Disturbance,
+    noticed_seconds: float = NOTICED_SECONDS,
+    repeated: Iterable[Duplicate] = (),
+) -> int:
+    """How many requests a disturbance met. `repeated`: those of these that it explains count too, though they had been
+    answered: our log had no outcome of them when it happened."""
+    noticed_by_then = UNFLUSHED_SECONDS + noticed_seconds
+    explained = (one.answered_before_seconds or 0.0 for one in repeated if one.cause is disturbance)
+    unwritten = sum(before_seconds > noticed_by_then for before_seconds in explained)
+    return sum(was_under_way(one, disturbance, noticed_seconds) for one in ledger.arrivals) + unwritten
 
 
 def inversions(
