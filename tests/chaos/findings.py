@@ -110,11 +110,10 @@ def examine(
     said_of: Mapping[str, Sequence[Attempt]] = MappingProxyType({}),
     noticed_seconds: float = verdict.NOTICED_SECONDS,
 ) -> Findings:
-    """The findings of a ledger. `said_of`: what our log says of the attempts of each message that was repeated.
+    """The findings of a ledger. `said_of`: what our log says of the attempts of messages repeated, or retried early.
 
     `noticed_seconds` is how far a worker may be behind with reading answers when it dies.
     """
-    paths = sorted({path for paths in ledger.paths.values() for path in paths})
     duplicates = verdict.duplicates(ledger, noticed_seconds, said_of)
     return Findings(
         seed=seed,
@@ -133,9 +132,7 @@ def examine(
         together=verdict.together(ledger, noticed_seconds, said_of),
         inversions=verdict.inversions(ledger, ORDERED_PATH) + verdict.inversions(ledger, CUSTOMERS_PATH, customer_of),
         latenesses=verdict.latenesses(ledger, PLAIN_PATH),
-        retries=[
-            one for path in paths if BY_PATH[path].keeps_time for one in verdict.retries(ledger, path, RETRY_SCHEDULE)
-        ],
+        retries=timed_retries(ledger, said_of),
         overshoot=verdict.overshoot(ledger, LIMITED_PATH, RATE_LIMIT),
         fills_unnoticed=verdict.fills_unnoticed(ledger),
         met=[
@@ -157,6 +154,12 @@ def _recorded(duplicate: Duplicate, said_of: Mapping[str, Sequence[Attempt]]) ->
     attempts = said_of.get(duplicate.message_id, ())
     written = [one.written_at for one in attempts[:-1] if one.outcome == "delivered" and one.written_at is not None]
     return any(at < duplicate.again_at - verdict.READ_SECONDS for at in written)
+
+
+def timed_retries(ledger: Ledger, said_of: Mapping[str, Sequence[Attempt]] = MappingProxyType({})) -> list[Retry]:
+    """Retries of the subscriptions where nothing but the schedule decides when they come."""
+    paths = sorted({path for paths in ledger.paths.values() for path in paths if BY_PATH[path].keeps_time})
+    return [one for path in paths for one in verdict.retries(ledger, path, RETRY_SCHEDULE, said_of)]
 
 
 def calm(retries: Iterable[Retry]) -> list[float]:

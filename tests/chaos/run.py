@@ -19,6 +19,7 @@ from local.ports import HOST
 from local.processes import ended, launch
 from tests.chaos.emitter import Emitter
 from tests.chaos.executioner import execute
+from tests.chaos.findings import early, timed_retries
 from tests.chaos.ledger import Attempt, Ledger, read_arrivals
 from tests.chaos.load import load
 from tests.chaos.network import LOOPBACK, PLATFORM, Network, Place
@@ -77,7 +78,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run left. `said_of` is what our own log says of the attempts of what was repeated."""
+    """What a run left. `said_of` is what our own log says of the attempts of what was repeated or retried early."""
 
     settings: Settings
     ledger: Ledger
@@ -152,12 +153,13 @@ async def run(settings: Settings, folder: Path | None = None) -> Outcome:
 
             await _drain(ledger, settings.quiet_seconds, loaded_at + settings.seconds + DRAIN_SECONDS)
             final = ledger()
+            to_explain = (*duplicates(final), *together(final), *early(timed_retries(final)))
             return Outcome(
                 settings,
                 final,
                 began_at,
                 emitter.refused,
-                await stack.attempts(sorted({one.message_id for one in (*duplicates(final), *together(final))})),
+                await stack.attempts(sorted({one.message_id for one in to_explain})),
                 began_at - started,
                 time.monotonic() - loaded_at,
                 folder,

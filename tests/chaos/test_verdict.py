@@ -224,6 +224,21 @@ def test_what_the_receiver_asked_for_wins_over_the_schedule() -> None:
     assert not retry.disturbed
 
 
+@pytest.mark.parametrize(
+    ("outcome", "written_at", "unknown"),
+    [("interrupted", 4.0, True), ("timeout", 4.0, True), ("timeout", 1.1, False)],
+    ids=["lost with its worker", "written late", "written before it"],
+)
+def test_an_early_retry_is_explained_by_an_outcome_that_our_log_did_not_have(
+    outcome: str, written_at: float, unknown: bool
+) -> None:
+    first, again = failed(at=1), arrival(at=4)
+    said_of = {first.message_id: [Attempt(outcome, "worker-1", written_at), Attempt("delivered", "worker-2", 4.1)]}
+    cut = Disturbance("cut outgoing", "worker", 1.5, 4.0, detail="worker-1")
+    [retry] = verdict.retries(ledger([emitted()], [first, again], cut), PATH, (5, 5), said_of)
+    assert retry.outcome_unknown is unknown
+
+
 def test_a_retry_near_a_disturbance_is_told_apart() -> None:
     arrivals = [failed(at=1, retry_after=3), arrival(at=4.2)]
     [retry] = verdict.retries(ledger([emitted()], arrivals, killed("temporal", 3.0)), PATH, (60,))

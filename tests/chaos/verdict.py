@@ -134,19 +134,24 @@ def together(
 
 
 def _cause(
-    good: Arrival, disturbances: Iterable[Disturbance], noticed_seconds: float, attempts: Sequence[Attempt]
+    request: Arrival, disturbances: Iterable[Disturbance], noticed_seconds: float, attempts: Sequence[Attempt]
 ) -> Disturbance | None:
     """What made the outcome of a request unknown: it was under way, or not yet written, when that happened, and if it
     happened to one worker, that one had made an attempt before the last."""
     workers = {one.worker for one in attempts[:-1]} or {""}
-    written = [one.written_at for one in attempts[:-1] if one.outcome == "delivered" and one.written_at is not None]
+    ended_at = request.ended_at if request.ended_at is not None else request.arrived_at
+    written = [
+        one.written_at
+        for one in attempts[:-1]
+        if one.outcome != "interrupted" and (one.outcome == "delivered") == request.succeeded
+        if one.written_at is not None and one.written_at > ended_at - NOTICED_SECONDS
+    ]
 
     def unwritten(disturbance: Disturbance) -> bool:
-        if was_under_way(good, disturbance, noticed_seconds):
+        if was_under_way(request, disturbance, noticed_seconds):
             return True
-        before_seconds = disturbance.began_at - (good.ended_at or good.arrived_at)
         known = len(attempts) > 1 and all(at > disturbance.began_at for at in written)
-        return known and 0 <= before_seconds <= UNWRITTEN_SECONDS
+        return known and 0 <= disturbance.began_at - ended_at <= UNWRITTEN_SECONDS
 
     met = [
         one
@@ -245,8 +250,14 @@ class Retry:
     """The failed request was under way, or its outcome not yet written, when something was done to the stack."""
 
 
-def retries(ledger: Ledger, path: str, schedule: Sequence[int]) -> list[Retry]:
-    """Each retry of a subscription against the instant that its schedule, or the receiver's Retry-After, names."""
+def retries(
+    ledger: Ledger,
+    path: str,
+    schedule: Sequence[int],
+    said_of: Mapping[str, Sequence[Attempt]] = MappingProxyType({}),
+) -> list[Retry]:
+    """Each retry of a subscription against the instant that its schedule, or the receiver's Retry-After, names.
+    `said_of` as for `duplicates`."""
     found = []
     for arrivals in ledger.by_delivery(path).values():
         failures, repeated = 0, False
@@ -261,13 +272,14 @@ def retries(ledger: Ledger, path: str, schedule: Sequence[int]) -> list[Retry]:
                 continue
             due_at = failed.ended_at + delay
             until = max(again.arrived_at, due_at)
+            attempts = said_of.get(failed.message_id, ())
             found.append(
                 Retry(
                     path,
                     failed.message_id,
                     again.arrived_at - due_at,
                     disturbed=any(_overlaps(one, failed.arrived_at, until) for one in ledger.disturbances),
-                    outcome_unknown=any(was_under_way(failed, one) for one in ledger.disturbances),
+                    outcome_unknown=_cause(failed, ledger.disturbances, NOTICED_SECONDS, attempts) is not None,
                 )
             )
     return found
