@@ -25,7 +25,7 @@ from domain.delivery.verdict import Verdict, VerdictOutcome, verdict
 from domain.urls.targets import shown_target
 from domain.wire.signing import body_sha256
 from sending.concurrency import SubscriptionQueue, WithdrawnError
-from sending.http.client import OutgoingRequest, Sender, SendResult, not_sent
+from sending.http.client import Sender, SendResult
 from sending.rate_limit import LimiterLeaseLostError
 from sending.recorder import Recorded, Recorder, outcome_of
 from sending.requests import RequestBuilder
@@ -257,26 +257,18 @@ class Dispatcher:
             delivery.subscription = current  # A URL, header or key was changed meanwhile. Deletion removes the keys.
         began = queue.on_wire[delivery.message_id] = time.monotonic()
         try:
-            result, body_digest = await self._send(delivery)
+            request = self.requests.build_or_fail(delivery)
+            result = request if isinstance(request, SendResult) else await self.sender.send(request)
         finally:
             queue.on_wire.pop(delivery.message_id, None)
+        body_digest = None
+        if not isinstance(request, SendResult):
+            result.signed_at, body_digest = request.signed_at, body_sha256(request.body)
         self.queues.observe(delivery.subscription.id, began)
         judged = verdict(result.answer)
         if judged.disables_as is not None and not delivery.is_test:
             self.queues.suspend(delivery.subscription.id, DISABLED)  # before another attempt acquires this slot
         return began, result, body_digest, judged
-
-    async def _send(self, delivery: OpenDelivery) -> tuple[SendResult, bytes | None]:
-        """Build and send the request. Return its result and the body's digest. A failed build is a result as well."""
-        if delivery.erased:
-            return not_sent(FailureKind.event_erased, "the event's data is no longer stored"), None
-        request = self.requests.build_or_fail(delivery)
-        if not isinstance(request, OutgoingRequest):
-            return request, None
-        digest = body_sha256(request.body)
-        result = await self.sender.send(request)
-        result.signed_at = request.signed_at
-        return result, digest
 
     def _observe_lag(self, delivery: OpenDelivery) -> None:
         """Observe the time from acceptance to this attempt, if it is a first attempt that was never held."""

@@ -70,6 +70,8 @@ class RequestBuilder:
 
     def build_or_fail(self, delivery: OpenDelivery, kind: str = "delivery") -> OutgoingRequest | SendResult:
         """Return the request, or the result of an attempt whose request cannot be built. `kind` is for the log."""
+        if delivery.erased:
+            return not_sent(FailureKind.event_erased, "the event's data is no longer stored")
         try:
             return self._build(delivery)
         except UrlRefused as refused:

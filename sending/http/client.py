@@ -250,7 +250,10 @@ class Sender(AbstractAsyncContextManager["Sender"]):
             self._deadlines[seconds] = Deadlines(seconds)
         try:
             with self._deadlines[seconds].limit():
-                await self._attempt(request, response)
+                if request.oauth2 is None:
+                    await self._exchange(request, response)
+                else:
+                    await self._exchange_with_token(request.oauth2, request, response)
         except Exception as error:  # Every outcome of an attempt is data.
             failure, detail = self._failure(error, request, response, seconds)
         duration_ms = round((time.perf_counter() - started) * 1000)
@@ -275,14 +278,12 @@ class Sender(AbstractAsyncContextManager["Sender"]):
             status, failure, retry_after, location, excerpt, detail, duration_ms, note, control, None, means, packets
         )
 
-    async def _attempt(self, request: OutgoingRequest, response: Response) -> None:
-        """Exchange, with an access token if the request needs one, and again with another after a 401. While the
-        request waits for a token it has none."""
-        client = request.oauth2
-        if client is not None:
-            _put_token(request, await self._tokens.get(client))
+    async def _exchange_with_token(self, client: OAuth2Client, request: OutgoingRequest, response: Response) -> None:
+        """Exchange with an access token, and again with another after a 401. While the request waits for a token it has
+        none."""
+        _put_token(request, await self._tokens.get(client))
         await self._exchange(request, response)
-        if client is None or not _asks_for_token(response):
+        if not _asks_for_token(response):
             return
         refused, request.token = request.token, None
         token = await self._tokens.another(client, refused)

@@ -149,8 +149,8 @@ class Connection(asyncio.Protocol):
         self._keep_alive = False
         self._early: bytes | None = b""
         """Bytes received before the first request, from a receiver that refuses without reading it; None after that."""
-        self._transports: list[asyncio.Transport] = []
-        """The socket's and that of TLS over it, which hands all to the socket's and then reports an empty buffer."""
+        self._beneath: asyncio.Transport | None = None
+        """The socket's transport. That of TLS over it hands all to the socket's and then reports an empty buffer."""
 
     @property
     def untouched(self) -> bool:
@@ -159,7 +159,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def _unsent(self) -> bool:
-        return any(one.get_write_buffer_size() for one in self._transports)
+        beneath = self._beneath or self.transport
+        return beneath.get_write_buffer_size() > 0 or self.transport.get_write_buffer_size() > 0
 
     @property
     def reusable(self) -> bool:
@@ -218,7 +219,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Set up the parser. Called again when the TLS handshake is done."""
         self.transport = cast("asyncio.Transport", transport)
-        self._transports.append(self.transport)
+        self._beneath = self._beneath or self.transport
         self._tls: ConnectionWatch | None = transport.get_extra_info("ssl_object")
         self._records = 0
         self._new_parser()
