@@ -61,17 +61,30 @@ def column_names(columns: str) -> list[str]:
 
 
 def unnest(alias: str, columns: str) -> str:
-    """Return SQL for FROM: rows `alias` of these columns, each bound as one array under the column's name."""
+    """Return SQL for FROM: rows `alias` of these columns, each bound as one array under the column's name. An array of
+    one element holds for all rows, one of none is null for all."""
     typed = [column.split() for column in columns.split(",")]
-    arrays = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in typed)
-    return f"unnest({arrays}) AS {alias} ({', '.join(column_names(columns))})"
+    arrays = {name: f"CAST(:{name} AS {type_}[])" for name, type_ in typed}
+    read = (
+        f"CASE cardinality({array}) WHEN 1 THEN ({array})[1] ELSE {name} END AS {name}"
+        for name, array in arrays.items()
+    )
+    bound = f"unnest({', '.join(arrays.values())}) AS bound ({', '.join(arrays)})"
+    return f"(SELECT {', '.join(read)} FROM {bound}) AS {alias}"
 
 
 def as_arrays(columns: str, values: Iterable[Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    """Return the arrays to bind, from the values of each column. A column of nulls alone is an empty array, which
-    `unnest` fills up: the driver examines every element, which took 5 % of a worker's time."""
-    bound = zip(column_names(columns), values, strict=True)
-    return {name: array if array.count(None) < len(array) else () for name, array in bound}
+    """Return the arrays to bind to `unnest`, from the values of each column. The first one has an element for each row;
+    of the others, those with one value alone are short, because the driver examines every element."""
+    bound = dict(zip(column_names(columns), values, strict=True))
+    first = next(iter(bound))
+    return {name: array if name == first else _short(array) for name, array in bound.items()}
+
+
+def _short(array: Sequence[Any]) -> Sequence[Any]:
+    if not array or array[0] != array[-1] or array.count(array[0]) < len(array):
+        return array
+    return () if array[0] is None else array[:1]
 
 
 def by_column(rows: Sequence[object], columns: str) -> dict[str, Sequence[Any]]:
