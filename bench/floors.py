@@ -7,8 +7,9 @@ bench/results/. What the time does not suffice for is left out and named; `--onl
     python -m bench.floors ../before . --only backlog slow --large --minutes 60
     TEMPORAL_ADDRESS=127.0.0.1:7233 TEMPORAL_PID_FILES="FOLDER/a.pid FOLDER/b.pid" python -m bench.floors ../before .
 
-Works of `bench.compare` are done in turn on stacks that both stay up; of the other sections each side has its stack for
-itself, OLD first. `--share 0.1` takes a tenth of everything: to see whether all of it runs, not for figures.
+Works of `bench.compare` are done in turn on stacks that both stay up, and again on new ones; of the other sections each
+side has its stack for itself, OLD first. `--share 0.1` takes a tenth of everything: to see whether all of it runs, not
+for figures.
 """
 
 import argparse
@@ -16,7 +17,6 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -26,15 +26,15 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import fairness, waiting
-from bench.compare import Turns, in_turn, ratios, stacks_of
+from bench.compare import STACKS, Turns, add, in_turn, ratios, stacks_of
 from bench.pipeline import RESULTS, machine
 from bench.sides import Side
 from bench.temporal_server import RunningTemporal
 from bench.works import WORKS, sized
 
 MINUTES = 25.0
-PAIRS = {"burst-1": 5, "burst-5": 5, "singles": 5, "idle": 2, "retries": 2}
-"""Works, and how often both sides do them."""
+PAIRS = {"burst-1": 2, "burst-5": 2, "singles": 2, "idle": 1, "retries": 1}
+"""Works, and how often both sides do them on each of their `STACKS` stacks."""
 
 BACKLOG_EVENTS, LARGE_BACKLOG_EVENTS = 15_000, 1_000_000
 SLOW_EVENTS, LARGE_SLOW_EVENTS = 2_000, 20_000
@@ -200,21 +200,21 @@ class Run:
             await self._alone(f"{name}, large", LARGE[name])
 
     async def _works(self, names: Sequence[str]) -> None:
-        done: list[str] = []
+        turns: dict[str, Turns] = {name: ([], []) for name in names}
 
         async def take() -> None:
-            async with AsyncExitStack() as stack:
-                benches = await stack.enter_async_context(stacks_of(self._sides))
-                for name in names:
-                    self._say(name)
-                    work = sized(WORKS[name], round(WORKS[name].events * self._share), PAIRS[name])
-                    turns = await in_turn(benches, work)
-                    self.turns[name] = {"old": turns[0], "new": turns[1]}
-                    self.measured |= {f"{name}.{figure}": found for figure, found in of_turns(turns).items()}
-                    done.append(name)
+            for number in range(1, STACKS + 1):
+                async with stacks_of(self._sides) as benches:
+                    for name in names:
+                        self._say(f"{name}, {number} of {STACKS}")
+                        work = sized(WORKS[name], round(WORKS[name].events * self._share), PAIRS[name])
+                        add(turns[name], await in_turn(benches, work))
 
         if not await self._in_time(take()):
-            self.left_out += [name for name in names if name not in done]
+            self.left_out += [name for name in names if len(turns[name][0]) < STACKS * PAIRS[name]]
+        for name in (name for name in names if turns[name][0]):
+            self.turns[name] = {"old": turns[name][0], "new": turns[name][1]}
+            self.measured |= {f"{name}.{figure}": found for figure, found in of_turns(turns[name]).items()}
 
     async def _alone(self, name: str, measure: Callable[[Side, float], Awaitable[tuple[Found, Any]]]) -> None:
         async def take() -> None:
