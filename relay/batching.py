@@ -22,7 +22,10 @@ unless receivers are slow. Before they did, half of them started a workflow each
 
 SMALLEST_SHARE = 1 / 6
 """Share of the batch size that a small batch may have, but at least as many events as may start a workflow each: the
-next event of a quiet store waits for the batches in flight. Each batch may have twice the share of the one before."""
+next event of a quiet store waits for the batches in flight."""
+
+GROWTH = 1.5
+"""By how much each batch of a backlog may be larger than the one before, until one has an event of a quiet store."""
 
 
 class Batching:
@@ -67,7 +70,7 @@ class Batching:
             self._small_until = now + QUIET_SECONDS
             self._share = SMALLEST_SHARE
         elif batch and now >= self._small_until:
-            self._share = min(1.0, 2 * self._share_at(now))
+            self._share = min(1.0, GROWTH * self._share_at(now))
         if batch:
             self._batched_at = now
         if batch or more:

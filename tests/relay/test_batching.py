@@ -56,9 +56,9 @@ def test_a_batch_that_left_a_backlog_is_followed_by_a_batch_at_once() -> None:
 def test_batches_begin_small_and_grow_and_begin_anew_after_a_pause() -> None:
     batching = Batching()
     now = time.monotonic()
-    assert grown(batching, now) == [100, 200, 400, 600, 600]
+    assert grown(batching, now) == [100, 150, 225, 338, 507, 600]
     assert batching.batch_events(600, now + QUIET_SECONDS) == 600
-    assert grown(batching, now + 2 * QUIET_SECONDS) == [100, 200, 400, 600, 600]
+    assert grown(batching, now + 2 * QUIET_SECONDS) == [100, 150, 225, 338, 507, 600]
 
 
 def test_batches_are_small_for_a_while_after_an_event_of_a_quiet_store_beside_a_backlog() -> None:
@@ -66,8 +66,8 @@ def test_batches_are_small_for_a_while_after_an_event_of_a_quiet_store_beside_a_
     now = time.monotonic()
     assert grown(batching, now)[-1] == 600
     batching.claimed(now, singles=0, batch=True, more=True, quiet=True)
-    assert grown(batching, now) == [100] * 5
-    assert grown(batching, now + QUIET_SECONDS) == [100, 200, 400, 600, 600]
+    assert grown(batching, now) == [100] * 6
+    assert grown(batching, now + QUIET_SECONDS) == [100, 150, 225, 338, 507, 600]
 
 
 def test_an_event_of_a_quiet_store_waits_for_the_next_small_batch_unless_that_is_long_in_coming() -> None:
@@ -84,9 +84,9 @@ def test_an_event_of_a_quiet_store_waits_for_the_next_small_batch_unless_that_is
 
 
 def grown(batching: Batching, now: float) -> list[int]:
-    """The sizes of five batches of a backlog."""
+    """The sizes of six batches of a backlog."""
     sizes = []
-    for _ in range(5):
+    for _ in range(6):
         sizes.append(batching.batch_events(600, now))
         batching.claimed(now, singles=0, batch=True, more=True)
     return sizes
@@ -105,7 +105,7 @@ async def test_many_backlogs_share_whole_batches(
     for number in range(7):  # ten events of seven stores: two of some, one of the others
         await ground.add_store(f"store-{number}")
         await ground.emit("CustomerUpdated", "{}", 100, store=f"store-{number}")
-    assert await sizes_of_batches(ground, cleared_url, temporal) == [10, 20, 40]
+    assert await sizes_of_batches(ground, cleared_url, temporal) == [10, 15, 23]
 
 
 async def test_beside_a_quiet_store_the_batches_of_a_backlog_are_small_and_those_of_two_backlogs_are_not(
@@ -118,7 +118,7 @@ async def test_beside_a_quiet_store_the_batches_of_a_backlog_are_small_and_those
     await ground.add_store("small")
     await ground.emit("CustomerUpdated", "{}", 1000)
     await ground.emit("CustomerUpdated", "{}", 1000, store="second")
-    assert await sizes_of_batches(ground, cleared_url, temporal) == [10, 20, 40]
+    assert await sizes_of_batches(ground, cleared_url, temporal) == [10, 15, 23]
     await ground.emit("CustomerUpdated", "{}", store="small")
     assert await sizes_of_batches(ground, cleared_url, temporal) == [10, 10, 10]
 
