@@ -249,7 +249,8 @@ class Dispatcher:
     async def _exchange(
         self, delivery: OpenDelivery, queue: SubscriptionQueue
     ) -> tuple[float, SendResult, bytes | None, Verdict]:
-        """Send the request. Return its start (monotonic clock), its result, the body's digest, and the verdict."""
+        """Build and send the request. Return its start (monotonic clock), its result, the body's digest (None if it
+        could not be built), and the verdict."""
         self._queued.discard(delivery.message_id)
         self._observe_lag(delivery)
         current = queue.subscription

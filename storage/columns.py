@@ -88,5 +88,5 @@ def _short(array: Sequence[Any]) -> Sequence[Any]:
 
 
 def by_column(rows: Sequence[object], columns: str) -> dict[str, Sequence[Any]]:
-    """Return the arrays to bind, from the attributes of the rows."""
+    """Return the arrays to bind to `unnest`, from the attributes of the rows; see `as_arrays`."""
     return as_arrays(columns, ([getattr(row, name) for row in rows] for name in column_names(columns)))

@@ -160,6 +160,19 @@ async def test_scheduling_waits_for_an_outcome_that_is_being_written(bench: Work
     )
 
 
+async def test_a_retry_that_finds_its_event_erased_ends_the_delivery_without_a_request(
+    bench: Workbench, receiver: Receiver
+) -> None:
+    message_id = await fail_once(bench, receiver)
+    await bench.execute("UPDATE delivery SET next_attempt_at = clock_timestamp()")
+    await bench.execute("DELETE FROM event_body")
+    end = await bench.deliver_webhook(message_id, retry_id=f"{message_id}/1")
+    assert (end.status, end.reason) == ("cancelled", "event_erased")
+    [attempt] = await bench.execute("SELECT * FROM attempt WHERE number = 2")
+    assert (attempt.failure, attempt.body_sha256, attempt.signed_at) == ("event_erased", None, None)
+    assert len(receiver.requests) == 1
+
+
 @pytest.mark.parametrize("change", ["another activity", "held", "ended"])
 async def test_an_activity_whose_row_has_changed_completes_without_a_request(
     bench: Workbench, receiver: Receiver, change: str
