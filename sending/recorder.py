@@ -136,11 +136,11 @@ class Recorder:
         `RecorderUnavailableError` if the database refuses the row."""
         await self._enqueue(recorded)
 
-    async def _enqueue(self, row: Intent | Recorded) -> bool:
+    def _enqueue(self, row: Intent | Recorded) -> asyncio.Future[bool]:
         item = _Item(row, asyncio.get_running_loop().create_future())
         self._items.append(item)
         self._wake.set()
-        return await item.done
+        return item.done
 
     async def run(self) -> None:
         """Flush until cancelled."""

@@ -5,8 +5,8 @@ import errno
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -166,44 +166,45 @@ def not_sent(failure: FailureKind, detail: str) -> SendResult:
 
 class Deadlines:
     """Timeouts of `seconds` each for many concurrent requests, on one timer: uvloop takes some 15 µs to set and clear a
-    timer. Build it inside the running event loop. `with deadlines.limit():` raises TimeoutError."""
+    timer. Build it inside the running event loop. `with deadlines:` cancels the block at the end of the timeout and
+    raises TimeoutError, with the rules of `asyncio.timeout` about cancellation by others. One limit a task."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
-        self._ends: dict[asyncio.Task[Any], float] = {}
-        """Ends of the active limits (loop clock). All have the same length, so the first one ends first."""
+        self._active: dict[asyncio.Task[Any], tuple[float, int]] = {}
+        """End (loop clock) and earlier cancellations of each task in a block. All limits have the same length, so the
+        first one ends first."""
+        self._expired: dict[asyncio.Task[Any], int] = {}
+        """Earlier cancellations of the tasks whose limit has ended and whose block has not."""
         self._timer: asyncio.TimerHandle | None = None
 
-    @contextmanager
-    def limit(self) -> Iterator[None]:
-        """Cancel the block at the end of the timeout and raise TimeoutError, with the rules of `asyncio.timeout` about
-        cancellation by others. One limit a task."""
+    def __enter__(self) -> None:
         task = cast("asyncio.Task[Any]", asyncio.current_task())
-        cancellations = task.cancelling()
-        ends_at = self._ends[task] = self._loop.time() + self._seconds
+        ends_at = self._loop.time() + self._seconds
+        self._active[task] = ends_at, task.cancelling()
         if self._timer is None:
             self._timer = self._loop.call_at(ends_at, self._expire_due)
-        try:
-            yield
-        except BaseException as error:
-            only_ours = task not in self._ends and task.uncancel() <= cancellations
-            if only_ours and isinstance(error, asyncio.CancelledError):
-                raise TimeoutError from error
-            raise
-        finally:
-            self._ends.pop(task, None)
+
+    def __exit__(self, _: object, error: BaseException | None, traceback: object) -> None:
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        if self._active.pop(task, None) is not None:
+            return
+        earlier = self._expired.pop(task)
+        if task.uncancel() <= earlier and isinstance(error, asyncio.CancelledError):
+            raise TimeoutError from error
 
     def _expire_due(self) -> None:
         """Cancel the tasks whose limit has ended, and set the timer for the next one."""
         self._timer = None
         now = self._loop.time()
-        while self._ends:
-            task, ends_at = next(iter(self._ends.items()))
+        while self._active:
+            task, (ends_at, cancellations) = next(iter(self._active.items()))
             if ends_at > now:
                 self._timer = self._loop.call_at(ends_at, self._expire_due)
                 return
-            del self._ends[task]
+            del self._active[task]
+            self._expired[task] = cancellations
             task.cancel()
 
 
@@ -249,7 +250,7 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         if seconds not in self._deadlines:
             self._deadlines[seconds] = Deadlines(seconds)
         try:
-            with self._deadlines[seconds].limit():
+            with self._deadlines[seconds]:
                 if request.oauth2 is None:
                     await self._exchange(request, response)
                 else:
@@ -351,7 +352,8 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         fields = [(b"Host", host), (b"Content-Type", b"application/json"), (b"Accept-Encoding", b"identity")]
         return httpx.URL(url), fields
 
-    async def _exchange(self, request: OutgoingRequest, response: Response) -> None:
+    def _exchange(self, request: OutgoingRequest, response: Response) -> Awaitable[None]:
+        """Return the exchange of the request, to be awaited. Raises at once if its URL or a header is invalid."""
         url, opening = self._opening(request.url.url)
         if url != request.url:
             raise UrlRefused("not_normal", "the URL is not in the form in which it was stored and signed")
@@ -359,8 +361,7 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         if request.token is not None:
             headers = [*headers, (AUTHORIZATION, f"Bearer {request.token}")]
         if self._transport is not None:
-            await self._exchange_over(self._transport, request, headers, response)
-            return
+            return self._exchange_over(self._transport, request, headers, response)
         lines, count = "".join([f"{name}: {value}\r\n" for name, value in headers]), len(headers)
         names = f"\n{lines}".lower()
         if "\nuser-agent: " not in names:
@@ -370,15 +371,15 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         if lines.count("\n") != count or lines.count("\r") != count or "\0" in lines:
             raise ValueError("a header with a line break or NUL in it")
         head = f"{opening}Content-Length: {len(request.body)}\r\nAccept-Encoding: identity\r\n{lines}\r\n"
-        await self._connections.exchange(url, head.encode() + request.body, response, request.certificate)
+        return self._connections.exchange(url, head.encode() + request.body, response, request.certificate)
 
-    async def _exchange_over(
+    def _exchange_over(
         self,
         transport: httpx.AsyncBaseTransport,
         request: OutgoingRequest,
         headers: list[tuple[str, str]],
         response: Response,
-    ) -> None:
+    ) -> Awaitable[None]:
         """Exchange as an `httpx.Request`."""
         target, common = self._target(request.url.url)
         fields = common + [(name.encode(), value.encode()) for name, value in headers]
@@ -388,7 +389,7 @@ class Sender(AbstractAsyncContextManager["Sender"]):
         if b"accept" not in names:
             fields.append((b"Accept", b"*/*"))
         fields.append((b"Content-Length", b"%d" % len(request.body)))
-        await exchange_over(transport, target, fields, request.body, response, request.certificate)
+        return exchange_over(transport, target, fields, request.body, response, request.certificate)
 
 
 def _means(request: OutgoingRequest, response: Response) -> str:

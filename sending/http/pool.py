@@ -10,7 +10,6 @@ import os
 import resource
 import socket
 from asyncio.staggered import staggered_race
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -33,7 +32,7 @@ KEEP_ALIVE_MAX_SECONDS = 60.0
 """Maximum idle time of a connection, whatever its receiver announces."""
 
 IDLE_SHARE = 1 / 4
-"""Maximum share of the process's file descriptors for idle connections. The oldest make way."""
+"""Maximum share of the process's file descriptors for idle connections. The next to expire make way."""
 
 NEXT_ADDRESS_SECONDS = 0.25
 """Delay after which the next address of a name is tried beside the first (RFC 8305)."""
@@ -112,9 +111,9 @@ class Connections:
         self._client_certificates = ClientCertificates(authorities)
         self._proxy = proxy
         self._proxy_tls = client_context(authorities, None) if proxy is not None and proxy.secure else None
-        self._idle: dict[_Peer, dict[Connection, None]] = {}
+        self._idle: dict[_Peer, list[Connection]] = {}
         """Idle connections by peer, the last used one at the end, so that surplus connections expire."""
-        self._by_age: OrderedDict[Connection, _Peer] = OrderedDict()  # the longest idle one first
+        self._idle_count = 0
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._idle_max = inf if descriptors == resource.RLIM_INFINITY else descriptors * IDLE_SHARE
         self._open: set[Connection] = set()
@@ -155,20 +154,12 @@ class Connections:
         announced = connection.keep_alive_seconds
         seconds = KEEP_ALIVE_SECONDS if announced is None else min(announced, KEEP_ALIVE_MAX_SECONDS)
         connection.usable_until = self._loop.time() + seconds
-        self._idle.setdefault(peer, {})[connection] = None
-        self._by_age[connection] = peer
-        if len(self._by_age) > self._idle_max:
-            oldest = next(iter(self._by_age))
-            self._forget(oldest)
-            oldest.transport.abort()
+        self._idle.setdefault(peer, []).append(connection)
+        self._idle_count += 1
+        if self._idle_count > self._idle_max:
+            self._close_surplus()
         if self._sweep is None:
             self._sweep = self._loop.call_later(KEEP_ALIVE_SECONDS / 4, self._close_idle)
-
-    def _forget(self, connection: Connection) -> None:
-        peer = self._by_age.pop(connection)
-        del self._idle[peer][connection]
-        if not self._idle[peer]:
-            del self._idle[peer]
 
     async def aclose(self) -> None:
         """Close all connections, also those in use."""
@@ -180,12 +171,12 @@ class Connections:
         if self._open:
             await asyncio.wait([connection.lost for connection in self._open])
         self._idle.clear()
-        self._by_age.clear()
 
     def _idle_one(self, peer: _Peer) -> Connection | None:
-        while idle := self._idle.get(peer):
-            connection = next(reversed(idle))
-            self._forget(connection)
+        idle = self._idle.get(peer)
+        while idle:
+            connection = idle.pop()
+            self._idle_count -= 1
             if connection.reusable and self._loop.time() < connection.usable_until:
                 return connection
             connection.transport.close()
@@ -195,12 +186,26 @@ class Connections:
         """Close the connections that were idle for too long. One sweep checks all, instead of one timer each."""
         self._sweep = None
         now = self._loop.time()
-        for connection in list(self._by_age):
-            if now >= connection.usable_until or not connection.reusable:
-                self._forget(connection)
-                connection.transport.close()
-        if self._by_age:
+        for connection in self._take_idle(lambda one: now >= one.usable_until or not one.reusable):
+            connection.transport.close()
+        if self._idle:
             self._sweep = self._loop.call_later(KEEP_ALIVE_SECONDS / 4, self._close_idle)
+
+    def _close_surplus(self) -> None:
+        """Close a tenth of the idle connections at once, so that the search is not repeated for each of them."""
+        ends = sorted(connection.usable_until for idle in self._idle.values() for connection in idle)
+        limit = ends[len(ends) // 10]
+        for connection in self._take_idle(lambda one: one.usable_until <= limit):
+            connection.transport.abort()
+
+    def _take_idle(self, condition: Callable[[Connection], bool]) -> list[Connection]:
+        """Remove the idle connections for which the condition holds, and return them."""
+        taken = [connection for idle in self._idle.values() for connection in idle if condition(connection)]
+        gone = set(taken)
+        kept = {peer: [one for one in idle if one not in gone] for peer, idle in self._idle.items()}
+        self._idle = {peer: idle for peer, idle in kept.items() if idle}
+        self._idle_count -= len(taken)
+        return taken
 
     async def _connect(self, url: NormalisedUrl, response: Response, peer: _Peer) -> Connection:
         if self._closed:
