@@ -171,7 +171,10 @@ class Dispatcher:
                 suspension = suspension_for(queue.suspension, delivery, trigger)
                 if suspension is not None:
                     raise SuspendedError(suspension)
-                await self._ensure_intent(delivery, trigger, queued_at)
+                if delivery.intended:
+                    self._check_intent(delivery, queued_at)
+                else:
+                    await self._write_intent(delivery, trigger)
                 if delivery.hold_again_as is not None and trigger == "automatic":
                     await self._wait_for_rate(delivery, queue, delivery.hold_again_as)
                 exchanged = await self._exchange(delivery, queue)
@@ -190,15 +193,15 @@ class Dispatcher:
             return await self._take_back(delivery, suspension)
         return await self._record(delivery, *exchanged)
 
-    async def _ensure_intent(self, delivery: OpenDelivery, trigger: str, queued_at: float) -> None:
-        """Write the intent of an attempt, or check that the one written with the match still holds. After a time-out,
-        an activity can run twice at once. While the first run has matched an event and not yet begun, the second takes
-        the intent for lost and makes the next attempt; the first then has none to make."""
-        if delivery.intended:
-            overdue = time.monotonic() - queued_at > OLDEST_INTENT_SECONDS
-            if overdue or delivery.message_id in self._superseded:
-                raise AttemptTakenError(f"attempt {delivery.number} of {delivery.message_id} is out of date")
-            return
+    def _check_intent(self, delivery: OpenDelivery, queued_at: float) -> None:
+        """Check that the intent written with the match still holds. After a time-out, an activity can run twice at
+        once. While the first run has matched an event and not yet begun, the second takes the intent for lost and makes
+        the next attempt; the first then has none to make."""
+        overdue = time.monotonic() - queued_at > OLDEST_INTENT_SECONDS
+        if overdue or delivery.message_id in self._superseded:
+            raise AttemptTakenError(f"attempt {delivery.number} of {delivery.message_id} is out of date")
+
+    async def _write_intent(self, delivery: OpenDelivery, trigger: str) -> None:
         intent = Intent(
             delivery.accepted_on,
             delivery.message_id,
