@@ -40,6 +40,9 @@ FIRST_ATTEMPTS_SECONDS = 20.0
 FIRST_ATTEMPTS_SECONDS_WITH_FAILURES = 3.0
 """Maximum duration of a batch with a failed attempt, so that its first retry, after 5 s by default, is on time."""
 
+AWAITED_AT_ONCE = 200
+"""Attempts, the earliest ones, that a batch waits for in one step: it looks at all of them after each."""
+
 BEGUN_PER_TICK = 50
 """Attempts begun in one tick of the event loop, which takes about 1 ms."""
 
@@ -199,18 +202,19 @@ async def _wait_while_moving(
     duration of the batch has passed."""
     began = moved = time.monotonic()
     bound = FIRST_ATTEMPTS_SECONDS
-    pending = set(attempts)
+    pending = list(attempts)
     while pending:
         slow_ones = {one for one in {attempts[task] for task in pending} if slow(one)}
-        fast = {task for task in pending if attempts[task] not in slow_ones}
+        fast = [task for task in pending if attempts[task] not in slow_ones] if slow_ones else pending
         if not fast:
             only_slow_ones_left()
-        await asyncio.wait(fast or pending, timeout=SLOW_SECONDS if fast else STALL_SECONDS / 2)
+        awaited = (fast or pending)[:AWAITED_AT_ONCE]
+        await asyncio.wait(awaited, timeout=SLOW_SECONDS if fast else STALL_SECONDS / 2)
         now = time.monotonic()
-        done = {task for task in pending if task.done()}
+        done = [task for task in pending if task.done()]
         if done:
             moved = now
-        pending -= done
+            pending = [task for task in pending if not task.done()]
         if any(step is None or step.status == DeliveryStatus.PENDING for step in map(_finished, done)):
             bound = FIRST_ATTEMPTS_SECONDS_WITH_FAILURES
         if now - moved >= STALL_SECONDS or now - began >= bound:
