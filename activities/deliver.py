@@ -41,7 +41,7 @@ FIRST_ATTEMPTS_SECONDS_WITH_FAILURES = 3.0
 """Maximum duration of a batch with a failed attempt, so that its first retry, after 5 s by default, is on time."""
 
 AWAITED_AT_ONCE = 200
-"""Attempts, the earliest ones, that a batch waits for in one step: it looks at all of them after each."""
+"""Attempts, the earliest ones, that a batch waits for in one step. After it all pending ones are looked at."""
 
 BEGUN_PER_TICK = 50
 """Attempts begun in one tick of the event loop, which takes about 1 ms."""

@@ -171,6 +171,7 @@ class Connections:
         if self._open:
             await asyncio.wait([connection.lost for connection in self._open])
         self._idle.clear()
+        self._idle_count = 0
 
     def _idle_one(self, peer: _Peer) -> Connection | None:
         idle = self._idle.get(peer)
@@ -193,9 +194,9 @@ class Connections:
 
     def _close_surplus(self) -> None:
         """Close a tenth of the idle connections at once, so that the search is not repeated for each of them."""
-        ends = sorted(connection.usable_until for idle in self._idle.values() for connection in idle)
-        limit = ends[len(ends) // 10]
-        for connection in self._take_idle(lambda one: one.usable_until <= limit):
+        all_idle = [connection for idle in self._idle.values() for connection in idle]
+        surplus = set(sorted(all_idle, key=lambda one: one.usable_until)[: len(all_idle) // 10 + 1])
+        for connection in self._take_idle(surplus.__contains__):
             connection.transport.abort()
 
     def _take_idle(self, condition: Callable[[Connection], bool]) -> list[Connection]:

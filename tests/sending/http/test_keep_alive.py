@@ -117,7 +117,7 @@ async def test_an_announced_idle_time_has_a_limit(monkeypatch: pytest.MonkeyPatc
         assert receiver.connections == 2
 
 
-async def test_the_oldest_idle_connection_makes_way_for_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_idle_connection_next_to_expire_makes_way_for_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "IDLE_SHARE", 2 / resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     async with AsyncExitStack() as opened:
         receivers = [await opened.enter_async_context(Receiver()) for _ in range(3)]
