@@ -1,7 +1,8 @@
 """Rights as FastAPI dependencies: a handler that takes a `SubscriptionRead` runs only for callers with that right.
 
 Every route refuses in the order 401, 404 of the store, 403, 404 of the object, 400. FastAPI resolves parameters in the
-order in which a handler lists them, so list the right first, then the object, then the body or the query.
+order in which a handler lists them, so list the right first, then the object, then the body or the query. The emit of
+one event calls its right itself, in the same order.
 """
 
 from dataclasses import dataclass

@@ -19,6 +19,7 @@ from api.errors import MOST_PROBLEMS, Problem, TooLarge, ValidationFailed, inval
 from domain.wire.jsontext import JsonTextError, JsonValue, parse
 
 M = TypeVar("M", bound=BaseModel)
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 JSON = "application/json"
 
@@ -169,7 +170,7 @@ def problem_of(details: Mapping[str, Any], path: str = "") -> Problem:
 
 @dataclass(frozen=True, eq=False)
 class DocumentedBody(Generic[M]):
-    """Base of dependencies that read a body, documented as `model` inside `wrapper`.
+    """Documentation of a body as `model` inside `wrapper`, and base of dependencies that read one.
 
     List them after the right and after the object.
     """
@@ -190,6 +191,19 @@ class DocumentedBody(Generic[M]):
                 "additionalProperties": False,
             }
         return {"required": self.required, "content": {JSON: {"schema": schema}}}
+
+
+def calls(*dependencies: object) -> Callable[[Handler], Handler]:
+    """Return a decorator for a handler that calls these dependencies itself, from which its document is completed.
+
+    FastAPI takes 30 µs for each that it calls, of 0.3 ms for an event.
+    """
+
+    def mark(handler: Handler) -> Handler:
+        vars(handler)["calls"] = dependencies
+        return handler
+
+    return mark
 
 
 @dataclass(frozen=True, eq=False)

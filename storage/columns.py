@@ -5,6 +5,7 @@ The arrays' columns are named with their types, as in `message_id uuid, number i
 
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Column, DateTime, Dialect, Integer, Text, TypeDecorator, func
@@ -55,9 +56,10 @@ def in_list(values: Iterable[StrEnum]) -> str:
     return "(" + ", ".join(f"'{value}'" for value in values) + ")"
 
 
-def column_names(columns: str) -> list[str]:
+@cache
+def column_names(columns: str) -> Sequence[str]:
     """Return the names of these columns."""
-    return [column.split()[0] for column in columns.split(",")]
+    return tuple(column.split()[0] for column in columns.split(","))
 
 
 def unnest(alias: str, columns: str) -> str:

@@ -2,7 +2,7 @@
 
 Dependencies document themselves. One may have `refuses` (status codes) and `parameters()` (parameter objects), or be a
 `DocumentedBody`; the dependency that authenticates adds the security schemes. So each right, list and body of a handler
-is documented because the handler takes it.
+is documented because the handler takes it, or because it is marked with what it calls itself (`api.body.calls`).
 
 The `webhooks` section lists every request a receiver may get, with schema and example; receivers generate code from it.
 Its keys are event names, with `.legacy` for the legacy format and `.legacy.{variant}` for a second legacy webhook.
@@ -211,11 +211,11 @@ def _operations(app: FastAPI, document: dict[str, Any]) -> Iterator[tuple[APIRou
 
 
 def dependencies(dependant: Dependant) -> Iterator[Any]:
-    """Yield every dependency of a handler, in the order of resolution, with those that one `contains`."""
+    """Yield every dependency of a handler, in the order of resolution, then those that it `calls` itself."""
     for child in dependant.dependencies:
         yield from dependencies(child)
-        yield from getattr(child.call, "contains", ())
         yield child.call
+    yield from getattr(dependant.call, "calls", ())
 
 
 def _complete(

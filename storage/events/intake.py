@@ -91,7 +91,7 @@ class StoredEvent(NamedTuple):
     digest: bytes
 
 
-_NEW = """store_code text, event_id uuid, name text, created_at timestamptz, created_at_text text, data text,
+_NEW = """event_id uuid, store_code text, name text, created_at timestamptz, created_at_text text, data text,
     sealed_data bytea, digest bytea, traceparent text"""
 
 # Rows are inserted in the order of ids, so that transactions with the same ids do not deadlock. `sequence` is drawn

@@ -336,16 +336,25 @@ class TestRefused:
         answer = await api.post("event", body)
         assert (answer.status_code, answer.json()["code"]) == (413, 413)
 
-    async def test_without_a_key_a_store_or_the_right(self, api: RunningApi) -> None:
-        body = {"event": {"eventName": "CustomerUpdated", "data": {}}}
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param(b'{"event":{"eventName":"CustomerUpdated","data":{}}}', id="valid"),
+            pytest.param(b"{", id="invalid"),
+            pytest.param(b" " * 65 * 1024, id="too large"),
+        ],
+    )
+    async def test_without_a_key_a_store_or_the_right_before_its_body_is_read(
+        self, api: RunningApi, body: bytes
+    ) -> None:
         before = await api.count()
         assert (await api.post("event", body, headers={"X-AUTH-TOKEN": "wrong"})).status_code == 401
-        assert (await api.post("/api/nowhere/event", body)).status_code == 404
         reader = await add_key(api.database, scopes=("delivery:read",))
+        assert (await api.post("/api/nowhere/event", body)).status_code == 404
+        assert (await api.post("/api/nowhere/event", body, headers={"X-AUTH-TOKEN": reader})).status_code == 404
         assert (await api.post("event", body, headers={"X-AUTH-TOKEN": reader})).status_code == 403
         stranger = await add_key(api.database, stores=("elsewhere",))
         assert (await api.post("event", body, headers={"X-AUTH-TOKEN": stranger})).status_code == 404
-        assert (await api.post("event", b"{", headers={"X-AUTH-TOKEN": stranger})).status_code == 404
         assert await api.count() == before
 
 

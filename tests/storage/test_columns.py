@@ -34,5 +34,5 @@ async def test_rows_come_back_as_they_were_bound(ground: Ground, rows: Sequence[
 
 def test_only_the_first_column_has_a_value_for_each_of_like_rows() -> None:
     bound = as_arrays(COLUMNS, [[1, 1, 1], ["a", "a", "a"], [True, False, True], [None, None, None]])
-    assert list(bound) == column_names(COLUMNS)
+    assert tuple(bound) == column_names(COLUMNS)
     assert [len(array) for array in bound.values()] == [3, 1, 3, 0]
