@@ -9,9 +9,9 @@ from commands.traces import open_traces
 from telemetry.logs import configure_logs
 from worker import run
 
-GC_THRESHOLD = 50_000
-"""New objects between two runs of the cyclic garbage collector. Python's default of 700 makes bursts a fifth slower
-(docs/performance.md)."""
+GC_THRESHOLD = 200_000
+"""New objects between two runs of the cyclic garbage collector: more than live in a burst, in which a run would take
+tens of milliseconds and find nothing. Python's default of 700 makes bursts a fifth slower (docs/performance.md)."""
 
 
 def worker() -> None:
